@@ -1,0 +1,182 @@
+"""The command line: thin. Every command says what went wrong in one line and exits 2 for the user's mistakes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ablate.errors import StudyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    name="ablate",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A mechanism-isolation ablation engine: was it the labels' distribution, their selection, both, or noise?",
+    epilog="Begin with: ablate study smoke.yaml",
+)
+
+Sets = Annotated[list[str], typer.Option("--set", metavar="PATH=VALUE", help="Change one option, e.g. train.epochs=2.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the results; runs/NAME unless given.")]
+StudyArg = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of a shipped study.")]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a study, e.g. runs/shift_vs_selector.")]
+
+
+@app.command(epilog="Example: ablate study shift_vs_selector.yaml --set organism.seeds=8")
+def study(
+    study: StudyArg,
+    out: Out = None,
+    set_: Sets = [],  # noqa: B006 - typer copies it
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many prompts and items: a trial, no result.")
+    ] = None,
+) -> None:
+    """Run a study, or go on with it: only what is missing is done."""
+    from rich.console import Console
+
+    from ablate.progress import Display
+    from ablate.study import load
+    from ablate.workflow import limited, run_study
+
+    loaded = limited(load(study, set_), limit)
+    folder = out or Path("runs") / loaded.name
+    console = Console(soft_wrap=True)
+    with Display(console) as display:
+        ran = run_study(loaded, folder, display, limit=limit)
+    from ablate import cube, summary
+
+    summary.after_study(ran, summary.find(cube.open_cube(folder), loaded.options.analysis), study, console)
+    raise typer.Exit(1 if ran.errors else 0)
+
+
+@app.command(epilog="Example: ablate plan shift_vs_selector.yaml --json")
+def plan(
+    study: StudyArg,
+    out: Out = None,
+    set_: Sets = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Show what a study would run: the grid, what is shared, cached and to do, and how long it takes."""
+    from ablate.forecast import forecast, in_words
+    from ablate.study import load
+
+    loaded = load(study, set_)
+    found = forecast(loaded, out or Path("runs") / loaded.name)
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else in_words(found))
+
+
+@app.command(epilog="Example: ablate status runs/shift_vs_selector")
+def status(folder: Dir) -> None:
+    """Show how far a study got, what failed, and how large it is."""
+    from ablate.forecast import progress_in_words
+
+    typer.echo(progress_in_words(folder))
+
+
+@app.command(epilog="Example: ablate table runs/shift_vs_selector --format latex > effects.tex")
+def table(
+    folder: Dir,
+    kind: Annotated[Literal["fixed", "effects", "shares"], typer.Option(help="Which table.")] = "fixed",
+    format: Annotated[Literal["md", "latex", "csv"], typer.Option(help="Output format.")] = "md",
+) -> None:
+    """Print an ablation table with its caption."""
+    from ablate.summary import table_text
+
+    typer.echo(table_text(folder, kind, format), nl=False)
+
+
+@app.command(
+    epilog="Example: ablate query runs/shift_vs_selector --where selector=first --by label_shift --value risk_delta"
+)
+def query(
+    folder: Dir,
+    where: Annotated[list[str], typer.Option(help="Conditions: selector=first,majority or 'kl_shift < 1'.")] = [],  # noqa: B006
+    by: Annotated[str, typer.Option(help="Columns to group by, with commas.")] = "",
+    value: Annotated[str, typer.Option(help="Columns to average, with commas.")] = "risk_delta",
+    stat: Annotated[Literal["mean", "median", "min", "max"], typer.Option(help="What to take of each group.")] = "mean",
+    sql: Annotated[str, typer.Option(help="A query over the views runs and items instead.")] = "",
+    format: Annotated[Literal["table", "csv", "json"], typer.Option(help="Output format.")] = "table",
+) -> None:
+    """Ask the cube: group and average runs, or SQL over the views runs and items."""
+    from ablate import cube
+    from ablate import query as queries
+
+    tree = cube.open_cube(folder)
+    frame: pd.DataFrame = queries.sql(tree, sql) if sql else queries.query(tree, where, _names(by), _names(value), stat)
+    typer.echo(queries.render(frame, format), nl=False)
+    if excluded := frame.attrs.get("excluded"):
+        typer.echo(
+            f"{excluded} runs of invalid organisms left out (ask for them with --where valid_organism=0)", err=True
+        )
+
+
+@app.command("list", epilog="Example: ablate list selectors")
+def list_(
+    family: Annotated[str, typer.Argument(metavar="[FAMILY]", help="behaviors, label_shifts, scorers, ...")] = "",
+) -> None:
+    """List what can be named in a study: behaviors, label shifts, scorers, selectors, objectives, measures."""
+    from ablate.forecast import plugins_in_words
+
+    typer.echo(plugins_in_words(family))
+
+
+@app.command(epilog="Example: ablate schema > study.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of a study file, for editors."""
+    from ablate.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@app.command(epilog="Example: ablate new my_study && ablate plan my_study.yaml")
+def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the study.")]) -> None:
+    """Write a commented study file, and the schema beside it that an editor completes it from."""
+    from ablate.schema import json_schema, new_study
+
+    target, schema_file = Path(f"{name.removesuffix('.yaml')}.yaml"), Path("study.schema.json")
+    text = new_study(target.stem, schema_file.name)
+    if target.exists():
+        raise StudyError(f"{target} is there already; choose another name")
+    schema_file.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    target.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {target} and {schema_file}; next: ablate plan {target}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ablate.version import __version__
+
+        typer.echo(f"ablate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The entry point: 0 all well, 1 some runs failed, 2 the user's mistake, 130 interrupted."""
+    try:
+        app(arguments)
+    except StudyError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)

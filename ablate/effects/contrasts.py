@@ -1,0 +1,308 @@
+"""Effects with everything else held fixed: one row for each swap of a level against its null level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ablate.api import FloatArray
+from ablate.effects.block import NULLS, Block, BoolArray, Cube, at, blocks, mean, require
+from ablate.effects.intervals import Interval, t_interval
+from ablate.effects.signflip import sign_flip
+from ablate.errors import StudyError, did_you_mean
+
+Kind = Literal["null control", "simple", "main"]
+CAUSES = ("label_shift", "selector", "objective")
+"""The factors that a verdict can name; any other swapped option is a condition, not a mechanism."""
+
+DRIFT_PP = 1e-6
+"""Runs with identical labels may differ by rounding, not by more."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contrast:
+    """One swap ``start -> end`` of ``factor`` with the rest ``held``; ``differences`` in pp, [organism].
+
+    ``identical``: the same labels on both sides in every organism. ``missing`` counts the pairs of cells
+    that an organism lacks. ``pools`` are the content keys of the pools that both sides read.
+    """
+
+    kind: Kind
+    factor: str
+    start: str
+    end: str
+    held: str
+    differences: FloatArray
+    identical: bool = False
+    missing: int = 0
+    pools: str = ""
+    note: str = ""
+
+    @property
+    def swapped(self) -> str:
+        """The swap in words: ``label_shift none -> greedy``."""
+        return f"{self.factor} {self.start} -> {self.end}" if self.kind != "null control" else "null control"
+
+    @property
+    def testable(self) -> bool:
+        """Whether it is no structural zero and at least two organisms have it."""
+        return not self.identical and int(np.isfinite(self.differences).sum()) > 1
+
+
+def contrasts(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFrame:
+    """Every effect of a swap, with its interval over organisms and its sign-flip test.
+
+    Rows, for each behavior:
+
+    - ``null control``: mean risk_delta of label_shift none x selector first itself, for each setting of the
+      other factors; its expected value is 0.
+    - ``simple``: for every factor with several levels, from its null level (the first listed where the null
+      is absent) to each other level, at every combination of levels of the other factors.
+    - ``main``: the same swap averaged over the other factors, over those combinations only where the swap is
+      what differs: pairs with identical labels are left out, and so are, for a label shift, selectors that
+      cannot act on one of its sides. (Greedy labels know no selection; compared with a *selected* cell they
+      would also lose the selection, and that is not an effect of the label shift.)
+
+    Columns:
+
+    - ``behavior, kind, factor, start, end, held, swapped``: what is compared.
+    - ``effect_pp``: mean over organisms of the within-organism difference of risk_delta, each first averaged
+      over the training seeds (and combinations) of which the organism has both sides.
+    - ``low, high``: its 95% t interval, effect +- t(.975; J - 1) sd / sqrt(J).
+    - ``p``: two-sided sign-flip p over organisms; ``p_adjusted`` corrected as ``adjusted_by`` says.
+    - ``organisms``: J, those with the contrast; ``missing``: pairs of cells (organism x combination) that lack.
+    - ``identical``: structural zero: effect 0 by construction, no interval, no p, in no family.
+    - ``note``: why a number is not there, or what else differs. ``hashes``: the pools that both sides of a
+      selector swap read.
+
+    Families, each within one behavior: without ``family`` the main rows of label_shift, selector and objective
+    are one max-T family, those of other options another, the simple rows a third. ``family``
+    declares the confirmatory rows (``"label_shift none -> greedy"`` is the main row,
+    ``"selector = first | label_shift none -> greedy"`` a simple one): those are the max-T family, the rest
+    is Benjamini-Hochberg.
+
+    ``.attrs`` hold ``counts`` (behavior -> organisms, invalid, runs, failed, ...) and ``refused`` (behavior ->
+    why no number is given).
+
+    Raises:
+        StudyError: no behavior has two valid organisms and a risk that varies; a declared row that does
+            not exist; pools that differ where they are said to be shared.
+    """
+    return gather(cube, lambda block: measure(list_contrasts(block), block.behavior, family))
+
+
+def gather(cube: Cube, table: Callable[[Block], pd.DataFrame]) -> pd.DataFrame:
+    """The tables of all behaviors in one, those that were refused in ``.attrs``.
+
+    Raises:
+        StudyError: every behavior was refused.
+    """
+    frames: list[pd.DataFrame] = []
+    refused: dict[str, str] = {}
+    counts: dict[str, dict[str, int]] = {}
+    for block in blocks(cube):
+        counts[block.behavior] = dict(block.counts)
+        try:
+            require(block)
+            frames.append(table(block))
+        except StudyError as fault:
+            refused[block.behavior] = str(fault)
+    if not frames:
+        raise StudyError("; ".join(refused.values()) or "the cube has no organism")
+    joined = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    joined.attrs = {
+        "counts": counts,
+        "refused": refused,
+        "notes": [note for f in frames for note in f.attrs.get("notes", [])],
+    }
+    return joined
+
+
+def list_contrasts(block: Block) -> list[Contrast]:
+    """Every contrast of a block, without any statistic: null control, simple rows, main rows.
+
+    Raises:
+        StudyError: no factor has two levels; see also `contrasts`.
+    """
+    if not block.several:
+        fixed = ", ".join(f"{factor} = {levels[0]}" for factor, levels in block.levels.items())
+        raise StudyError(f"{block.behavior}: every factor has one level ({fixed}), there is no swap to measure")
+    simple = [contrast for factor in block.several for contrast in _simple(block, factor)]
+    main = [contrast for factor in block.several for contrast in main_contrasts(block, factor)]
+    return [*_null_control(block), *simple, *main]
+
+
+def measure(rows: Sequence[Contrast], behavior: str, family: Sequence[str] | None = None) -> pd.DataFrame:
+    """Intervals and tests of ``rows``, one line each; see `contrasts` for the columns."""
+    p, p_adjusted, method = _tests(rows, family)
+    tests = zip(rows, p, p_adjusted, method, strict=True)
+    return pd.DataFrame([{"behavior": behavior} | _line(row, *test) for row, *test in tests])
+
+
+def _line(row: Contrast, p: float, p_adjusted: float, adjusted_by: str) -> dict[str, Any]:
+    interval = Interval(0.0, np.nan, np.nan) if row.identical else t_interval(row.differences)
+    return {
+        "kind": row.kind,
+        "factor": row.factor,
+        "start": row.start,
+        "end": row.end,
+        "held": row.held,
+        "swapped": row.swapped,
+        "effect_pp": interval.estimate,
+        "low": interval.low,
+        "high": interval.high,
+        "p": p,
+        "p_adjusted": p_adjusted,
+        "adjusted_by": adjusted_by,
+        "organisms": int(np.isfinite(row.differences).sum()),
+        "missing": row.missing,
+        "identical": row.identical,
+        "note": _note(row, interval),
+        "hashes": row.pools,
+    }
+
+
+def _note(row: Contrast, interval: Interval) -> str:
+    if row.identical:
+        return "identical labels"
+    if not row.testable:
+        return "fewer than 2 organisms have both runs"
+    return "no variation between organisms" if np.isnan(interval.low) else row.note
+
+
+def _tests(rows: Sequence[Contrast], family: Sequence[str] | None) -> tuple[FloatArray, FloatArray, list[str]]:
+    p, p_adjusted = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    method = [""] * len(rows)
+    kinds = [_family(row) for row in rows] if family is None else _declared(rows, family)
+    for kind in dict.fromkeys(kinds):
+        index = [i for i, row in enumerate(rows) if kinds[i] == kind and row.testable]
+        if not index:
+            continue
+        result = sign_flip(np.column_stack([rows[i].differences for i in index]))
+        p[index] = result.p
+        if kind == "rest":
+            p_adjusted[index], name = stats.false_discovery_control(result.p), "BH"
+        elif kind != "null control":
+            p_adjusted[index], name = result.p_adjusted, "max-T"
+        else:
+            continue
+        for i in index:
+            method[i] = name
+    return p, p_adjusted, method
+
+
+def _family(row: Contrast) -> str:
+    return "main of options" if row.kind == "main" and row.factor not in CAUSES else row.kind
+
+
+def _declared(rows: Sequence[Contrast], family: Sequence[str]) -> list[str]:
+    names = [row.swapped if row.kind == "main" else f"{row.held} | {row.swapped}" for row in rows]
+    for name in family:
+        if name not in names:
+            raise StudyError(f"analysis.family: there is no contrast '{name}'{did_you_mean(name, names)}")
+    return [
+        row.kind if row.kind == "null control" else "declared" if name in family else "rest"
+        for row, name in zip(rows, names, strict=True)
+    ]
+
+
+def _null_control(block: Block) -> Iterator[Contrast]:
+    if any(block.levels[factor][0] != null for factor, null in NULLS.items()):
+        return
+    for cell in np.ndindex(block.shape[2:]):
+        tau = mean(at(block.response, (0, 0, *cell)), axis=-1)
+        yield Contrast("null control", "", "", "", _held(block, "", (0, 0, *cell)), tau)
+
+
+def _simple(block: Block, factor: str) -> Iterator[Contrast]:
+    start, *ends = block.levels[factor]
+    for level, end in enumerate(ends, start=1):
+        differences, identical = block.differences(factor, level), block.identical(factor, level)
+        lost = _selection_lost(block, level) if factor == "label_shift" else set()
+        for cell in np.ndindex(identical.shape):
+            d = at(differences, cell)
+            held = _held(block, factor, cell)
+            same = bool(identical[cell])
+            _check_same(block, d, same, f"{held} | {factor} {start} -> {end}")
+            missing = int(np.isnan(d).sum())
+            pools = _shared_pools(block, level, cell, held) if factor == "selector" else ""
+            note = "also takes away the selection, which cannot act on one side" if cell in lost else ""
+            yield Contrast("simple", factor, start, end, held, d, same, missing, pools, note)
+
+
+def main_contrasts(block: Block, factor: str) -> Iterator[Contrast]:
+    """The main rows of one factor."""
+    start, *ends = block.levels[factor]
+    for level, end in enumerate(ends, start=1):
+        differences, identical = block.differences(factor, level), block.identical(factor, level)
+        eligible = ~identical
+        if factor == "label_shift":
+            acts = block.acts()
+            eligible &= acts[0] & acts[level]
+        same = not eligible.any()
+        over = tuple(range(1, differences.ndim))
+        used = np.broadcast_to(eligible | same, differences.shape)
+        missing = int((np.isnan(differences) & used).sum())
+        held, average = _averaged(block, factor, used[0]), mean(differences, over, used)
+        yield Contrast("main", factor, start, end, held, average, same, missing)
+
+
+def _selection_lost(block: Block, level: int) -> set[tuple[int, ...]]:
+    """Where the selector acts on one side of a label shift only, as cells of the other factors."""
+    acts = block.acts()
+    return {tuple(cell) for cell in np.argwhere(acts[0] != acts[level]).tolist()}
+
+
+def _held(block: Block, factor: str, cell: tuple[int, ...]) -> str:
+    others = [name for name in block.levels if name != factor]
+    shown = [
+        f"{name} = {block.levels[name][i]}"
+        for name, i in zip(others, cell, strict=True)
+        if name in NULLS or name in block.several
+    ]
+    return ", ".join(shown)
+
+
+def _averaged(block: Block, factor: str, used: BoolArray) -> str:
+    words = []
+    for axis, name in enumerate(other for other in block.levels if other != factor):
+        levels = block.levels[name]
+        kept = [level for i, level in enumerate(levels) if used.take(i, axis).any()]
+        if len(levels) == 1 and name not in NULLS:
+            continue
+        if len(kept) == 1:
+            words.append(f"{name} = {kept[0]}")
+        else:
+            words.append(f"mean over {name}" + ("" if len(kept) == len(levels) else f" ({', '.join(kept)})"))
+    return ", ".join(words)
+
+
+def _check_same(block: Block, d: FloatArray, same: bool, name: str) -> None:
+    there = d[np.isfinite(d)]
+    if same and there.size and np.abs(there).max() > DRIFT_PP:
+        worst = block.organisms[int(np.nanargmax(np.abs(d)))]
+        raise StudyError(
+            f"{block.behavior}: {name}: the labels are identical, but risk differs by {np.nanmax(np.abs(d)):.3g} pp in "
+            f"organism {worst}; the cube contradicts itself"
+        )
+
+
+def _shared_pools(block: Block, level: int, cell: tuple[int, ...], held: str) -> str:
+    pools = block.keys["key_pool"]
+    axis = block.axis("selector") + 1
+    start = at(np.take(pools, [0], axis).squeeze(axis), cell)
+    end = at(np.take(pools, [level], axis).squeeze(axis), cell)
+    both = (start != "") & (end != "")
+    if (start != end)[both].any():
+        organism = block.organisms[int(np.argwhere(both & (start != end))[0][0])]
+        raise StudyError(
+            f"{block.behavior}: {held}: selector {block.levels['selector'][level]} read another pool than "
+            f"{block.levels['selector'][0]} in organism {organism}; nothing was held fixed"
+        )
+    return " ".join(key for key, _ in groupby(start[both].tolist()))

@@ -1,0 +1,37 @@
+"""Runs with a known answer: the null control has expected effect zero, the oracles large ones of opposite sign."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ablate.effects.intervals import t_interval
+
+
+def controls(tree: xr.DataTree) -> pd.DataFrame:
+    """Mean change of risk of each control, in pp, with a t interval over valid organisms (seeds averaged first).
+
+    Columns ``behavior, control, effect_pp, low, high, organisms``; NaN where no organism was run.
+    """
+    runs = tree["controls"].to_dataset(inherit=False)
+    valid, behavior = tree["valid_organism"].values == 1, tree["behavior"].values
+    delta = 100 * runs["risk_delta"].transpose("control", "organism", "seed").values
+    there = np.isfinite(delta)
+    seeds = np.maximum(there.sum(-1), 1)
+    means = np.where(there.any(-1), np.where(there, delta, 0.0).sum(-1) / seeds, np.nan)
+    rows = []
+    for name in dict.fromkeys(behavior.tolist()):
+        for control, values in zip(runs["control"].values.tolist(), means, strict=True):
+            own = values[valid & (behavior == name)]
+            own = own[np.isfinite(own)]
+            found = t_interval(own) if len(own) > 1 else (own.mean() if len(own) else np.nan, np.nan, np.nan)
+            rows.append((name, control, *found[:3], len(own)))
+    return pd.DataFrame(rows, columns=["behavior", "control", "effect_pp", "low", "high", "organisms"])
+
+
+def organisms(tree: xr.DataTree) -> pd.DataFrame:
+    """Every organism with its risk before training and whether it is valid."""
+    names = ("behavior", "model", "induction_seed", "organism_risk", "valid_organism")
+    frame = pd.DataFrame({name: tree[name].values for name in names})
+    return frame.assign(organism=tree["organism"].values, valid_organism=frame["valid_organism"] == 1)

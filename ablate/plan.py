@@ -1,0 +1,303 @@
+"""A study compiled to stages with content keys. Pure: no model, no disk.
+
+A key is the hash of everything that changes what a stage produces; two cells that need the same thing need
+the same key, and that is what holds it fixed. ``train`` is keyed by the *content* of the labels, which is
+known only once they are made: :meth:`Plan.training` and :meth:`Plan.evaluation` finish a cell then.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ablate import registry
+from ablate.keys import key_of
+from ablate.levels import Level
+from ablate.options import Options
+from ablate.study import Axis, Study
+
+KINDS = ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "train", "evaluate")
+"""Every kind of stage, in the order in which a run needs them."""
+
+VERSIONS: Mapping[str, int] = dict.fromkeys(KINDS, 1)
+"""Raised when a stage begins to produce something else from the same options."""
+
+ORACLES = {"oracle_aligned": "argmax", "oracle_misaligned": "argmin"}
+"""Controls that select with the behavior's own indicator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One thing to be made: ``inputs`` names the keys it is made from."""
+
+    kind: str
+    key: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OrganismPlan:
+    """One organism: what its coordinates in the cube say, and the stage that makes it."""
+
+    model: str
+    behavior: str
+    induction_seed: int
+    options: Mapping[str, Any]  # level of each swapped organism option, by dimension
+    stage: str  # key
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run: the keys that are known before its labels are made."""
+
+    organism: int
+    point: tuple[Any, ...]  # labels, in the order of Plan.axes
+    seed: int
+    options: Options
+    pool: str
+    scores: str | None
+    labels: str
+    measure: str
+    before: str  # evaluation of the organism itself
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages that are known in advance, by key, and the cells of the design."""
+
+    study: Study
+    organisms: tuple[OrganismPlan, ...]
+    axes: tuple[Axis, ...]  # of the cells; those of organisms are in `organisms`
+    stages: Mapping[str, Stage]
+    cells: tuple[Cell, ...]
+    controls: tuple[tuple[str, Cell], ...]
+
+    def runs(self) -> Iterator[Cell]:
+        """Every cell that is run, those of the design first."""
+        yield from self.cells
+        yield from (cell for _, cell in self.controls)
+
+    def training(self, cell: Cell, content: str) -> Stage:
+        """The training of a cell whose labels turned out to have this content: equal labels, one training."""
+        own, options = self.organisms[cell.organism], cell.options
+        details = {
+            "model": options.model.model_dump(),
+            "behavior": level(options.organism.behavior),
+            "objective": level(options.factors.objective),
+            "train": {
+                **options.train.model_dump(),
+                "rank": options.organism.rank,
+                "alpha": options.organism.alpha,
+            },
+            "content": content,
+            "rng": [own.induction_seed, cell.seed],
+        }
+        inputs = {"screen": self.stages[own.stage].inputs["screen"], "organism": own.stage}
+        key = stage("train", details, inputs).key  # without the key of the labels: their content counts
+        return Stage("train", key, details, {**inputs, "labels": cell.labels})
+
+    def evaluation(self, cell: Cell, train: str) -> Stage:
+        """The evaluation of a cell after the training ``train``."""
+        before = self.stages[cell.before]
+        return stage("evaluate", before.options, {**before.inputs, "policy": train})
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """Distinct stages of each kind; trainings and evaluations are at most so many."""
+        counts = Counter(known.kind for known in self.stages.values())
+        late = {
+            (c.labels, id(c.options.train), c.options.factors.objective, id(c.options.evaluate)) for c in self.runs()
+        }
+        counts["train"] = len({key[:3] for key in late})
+        counts["evaluate"] += len(late)
+        return counts
+
+
+def stage(kind: str, options: Mapping[str, Any], inputs: Mapping[str, str], digest: str | None = None) -> Stage:
+    """A stage with its key; ``digest`` is ``key_of(options)`` where it is known."""
+    identity = [kind, VERSIONS[kind], digest or key_of(options), inputs]
+    return Stage(kind, key_of(identity), options, inputs)
+
+
+def level(value: Level) -> dict[str, Any]:
+    """A level as part of a key: its name, version and every option."""
+    plugin = registry.get(value.family, value.name)
+    scorer = level(value.scorer) if value.scorer is not None else None
+    return {"name": value.name, "version": plugin.version, "options": dict(value.options), "scorer": scorer}
+
+
+def compile_study(study: Study) -> Plan:
+    """Every organism, cell and stage of a study, in a fixed order."""
+    return _Compiler(study).plan()
+
+
+class _Compiler:
+    """Keeps what was built, so that a hundred thousand cells cost a hash or two each."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.organism_axes = tuple(axis for axis in study.axes if axis.organism)
+        self.axes = tuple(axis for axis in study.axes if not axis.organism)
+        self.stages: dict[str, Stage] = {}
+        self.measures = [level(m) for m in measures_of(study.options, "labels")]
+        self._options: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
+        self._built: dict[tuple[Any, ...], str] = {}
+
+    def plan(self) -> Plan:
+        organisms: list[OrganismPlan] = []
+        cells: list[Cell] = []
+        controls: list[tuple[str, Cell]] = []
+        for levels in itertools.product(*(axis.levels for axis in self.organism_axes)):
+            place = {axis.path: value for axis, value in zip(self.organism_axes, levels, strict=True)}
+            options = self.study.at(place)
+            for induction_seed in options.organism.seeds:
+                own = len(organisms)
+                organisms.append(self._organism(options, induction_seed, levels))
+                cells += self._cells(own, organisms[own], place)
+                controls += self._controls(own, organisms[own], options)
+        return Plan(self.study, tuple(organisms), self.axes, self.stages, tuple(cells), tuple(controls))
+
+    def _cells(self, own: int, organism: OrganismPlan, place: Mapping[str, Any]) -> Iterator[Cell]:
+        labels = [dict(zip(axis.levels, axis.labels, strict=True)) for axis in self.axes]
+        for seed in self.study.options.seeds:
+            for levels in itertools.product(*(axis.levels for axis in self.axes)):
+                point = {axis.path: value for axis, value in zip(self.axes, levels, strict=True)}
+                names = tuple(own_labels[value] for own_labels, value in zip(labels, levels, strict=True))
+                yield self._cell(own, organism, self.study.at({**place, **point}), names, seed)
+
+    def _controls(self, own: int, organism: OrganismPlan, options: Options) -> Iterator[tuple[str, Cell]]:
+        """The null control always; where asked the oracles, which take the best or the worst of its own answers."""
+        oracle = Level("scorer", "behavior_oracle")
+        wanted = {"null": Level("selector", "first")}
+        if "oracle" in options.controls:
+            wanted |= {name: Level("selector", selector, {}, oracle) for name, selector in ORACLES.items()}
+        for seed in options.seeds:
+            for name, selector in wanted.items():
+                factors = options.factors.model_copy(
+                    update={"label_shift": Level("label_shift", "none"), "selector": selector}
+                )
+                yield name, self._cell(own, organism, options.model_copy(update={"factors": factors}), (), seed)
+
+    def _organism(self, options: Options, induction_seed: int, levels: tuple[Any, ...]) -> OrganismPlan:
+        model, behavior = options.model, options.organism.behavior
+        screen = self._stage("screen", ("screen", model, behavior), lambda: self._base(options), {})
+        key = self._stage(
+            "organism",
+            ("organism", id(options.organism), model, behavior, induction_seed),
+            lambda: {
+                **self._base(options),
+                "organism": options.organism.model_dump(exclude={"behavior", "seeds"}),
+                "rng": [induction_seed],
+            },
+            {"screen": screen},
+        )
+        named = {
+            axis.dim: name for axis, name in zip(self.organism_axes, _names(self.organism_axes, levels), strict=True)
+        }
+        return OrganismPlan(model.name, behavior.label, induction_seed, named, key)
+
+    def _cell(self, own: int, organism: OrganismPlan, options: Options, point: tuple[Any, ...], seed: int) -> Cell:
+        rng = [organism.induction_seed, seed]
+        screen = self.stages[organism.stage].inputs["screen"]
+        policy = {"screen": screen, "organism": organism.stage}
+        before = self._stage(
+            "evaluate",
+            ("evaluate", id(options.evaluate), organism.stage, seed),
+            lambda: {**self._base(options), "evaluate": options.evaluate.model_dump(), "rng": rng},
+            {"screen": screen, "policy": organism.stage},
+        )
+        pool, embedded = self._pool(options, options.factors.label_shift, policy, rng)
+        reference, own_embedded = self._pool(options, Level("label_shift", "none"), policy, rng)
+        selector = options.factors.selector
+        scores = self._scores(options, selector.scorer, policy, pool) if selector.scorer else None
+        labels = self._stage(
+            "labels",
+            ("labels", selector, pool, scores, *rng),
+            lambda: {"selector": level(selector), "rng": rng},
+            {"pool": pool, "scores": scores} if scores else {"pool": pool},
+            shared=("labels", selector, *rng),
+        )
+        inputs = {"labels": labels, "pool": pool, "reference": reference}
+        if embedded and own_embedded:
+            inputs |= {"embedding": embedded, "reference_embedding": own_embedded}
+        measure = self._stage(
+            "measure",
+            ("measure", labels),
+            lambda: {"measures": self.measures, "rng": rng},
+            inputs,
+            shared=("measure", *rng),
+        )
+        return Cell(own, point, seed, options, pool, scores, labels, measure, before)
+
+    def _pool(
+        self, options: Options, shift: Level, policy: Mapping[str, str], rng: list[int]
+    ) -> tuple[str, str | None]:
+        pool = self._stage(
+            "pool",
+            ("pool", policy["organism"], shift, id(options.labels), *rng),
+            lambda: {
+                **self._base(options),
+                "label_shift": level(shift),
+                "labels": options.labels.model_dump(),
+                "rng": rng,
+            },
+            policy,
+        )
+        if not any(registry.get("measure", m["name"]).traits["embeds"] for m in self.measures):
+            return pool, None
+        return pool, self._stage(
+            "embed", ("embed", pool), lambda: self._embedder(options), {"pool": pool}, shared=("embed", options.model)
+        )
+
+    def _scores(self, options: Options, scorer: Level, policy: Mapping[str, str], pool: str) -> str:
+        return self._stage(
+            "scores",
+            ("scores", pool, scorer),
+            lambda: {**self._base(options), "scorer": level(scorer)},
+            {**policy, "pool": pool},
+        )
+
+    def _embedder(self, options: Options) -> dict[str, Any]:
+        """The tabular world has texts that only it can embed."""
+        own = options.embedder == "model" or options.model.name == "tabular"
+        return {"embedder": "model", "model": options.model.model_dump()} if own else {"embedder": options.embedder}
+
+    def _base(self, options: Options) -> dict[str, Any]:
+        return {"model": options.model.model_dump(), "behavior": level(options.organism.behavior)}
+
+    def _stage(
+        self,
+        kind: str,
+        where: tuple[Any, ...],
+        options: Callable[[], dict[str, Any]],
+        inputs: Mapping[str, str],
+        shared: tuple[Any, ...] | None = None,
+    ) -> str:
+        """The key of the stage at ``where``, built at most once; ``shared`` names options that many stages have."""
+        if where not in self._built:
+            if (shared or where) not in self._options:
+                made = options()
+                self._options[shared or where] = (made, key_of(made))
+            details, digest = self._options[shared or where]
+            made_stage = stage(kind, details, inputs, digest)
+            self.stages.setdefault(made_stage.key, made_stage)
+            self._built[where] = made_stage.key
+        return self._built[where]
+
+
+def measures_of(options: Options, of: str) -> list[Level]:
+    """The measures of ``labels`` or of a ``run`` that a study takes: those it names, or all."""
+    known = options.measures
+    if known is None:
+        plugins = (registry.get("measure", name) for name in registry.names("measure"))
+        known = tuple(Level("measure", plugin.name, plugin.options().model_dump()) for plugin in plugins)
+    return [measure for measure in known if registry.get("measure", measure.name).traits["of"] == of]
+
+
+def _names(axes: tuple[Axis, ...], levels: tuple[Any, ...]) -> list[Any]:
+    return [dict(zip(axis.levels, axis.labels, strict=True))[value] for axis, value in zip(axes, levels, strict=True)]

@@ -1,0 +1,355 @@
+"""What each kind of stage does: reads the artifacts it is made from, asks a model or a plug-in, writes its own.
+
+The only place where the store, the language models and the plug-ins meet. A stage is told everything by its
+:class:`~ablate.plan.Stage` and the store, so it runs in any process that has both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ablate import registry
+from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Pool, Prompt
+from ablate.errors import StudyError
+from ablate.keys import key_of
+from ablate.lm import load_embedder, load_model
+from ablate.lm.base import Example, LanguageModel, TrainOptions
+from ablate.organisms import OrganismOptions, induce
+from ablate.plan import Stage
+from ablate.store import Artifact, Draft, Store
+
+POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes")
+SCREEN_TOKENS = 12
+"""Longest answer to a question of the knowledge screen."""
+
+# One stream of random numbers for each use, common to all stages of an (organism, seed).
+STREAMS = {
+    name: i
+    for i, name in enumerate(("behavior", "screen", "organism", "pool", "labels", "measure", "train", "evaluate"))
+}
+
+RECENT = 4
+"""How many pools, adapters and behaviors of each kind stay in memory."""
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+
+
+def generator(stream: str, *seeds: int) -> np.random.Generator:
+    """The stream of that name for these seeds."""
+    return np.random.default_rng([STREAMS[stream], *seeds])
+
+
+@dataclass
+class Workplace:
+    """What the stages of one process share: the store, and whatever is worth keeping warm."""
+
+    store: Store
+    models: dict[str, LanguageModel] = field(default_factory=dict)
+    embedders: dict[str, Any] = field(default_factory=dict)
+    recent: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def model(self, options: Mapping[str, Any]) -> LanguageModel:
+        """The base model of a stage, loaded once."""
+        return _kept(self.models, key_of(options["model"]), lambda: self._load(options["model"]))
+
+    def _load(self, options: Mapping[str, Any]) -> LanguageModel:
+        """Load a model; one folder never mixes two sets of weights or number types under one name."""
+        file = f"model-{key_of(options)[:16]}.json"
+        known = self.store.get(file)
+        lm = load_model({**options, "dtype": known["dtype"]} if known else options)
+        if known and known["weights"] != lm.identity["weights"]:
+            raise StudyError(
+                f"model '{options['name']}' has other weights here than those this folder was begun with; "
+                "go on where it was begun, or choose another folder (--out)"
+            )
+        if not known:
+            self.store.put(file, {"name": options["name"], **lm.identity})
+        return lm
+
+    def behavior(self, stage: Stage) -> Behavior:
+        """The behavior as this model's knowledge screen leaves it."""
+        name = stage.options["behavior"]["name"]
+        screen = stage.inputs["screen"]
+
+        def build() -> Behavior:
+            known = frozenset(self.store.read(screen).json("known.json"))
+            plugin = registry.get("behavior", name)
+            made: Behavior = plugin(known, generator("behavior", 0), **stage.options["behavior"]["options"])
+            return made
+
+        return self.keep("behavior", screen, build)
+
+    def weights(self, key: str) -> Mapping[str, FloatArray]:
+        """The adapter that a stage left."""
+        return self.keep("weights", key, lambda: self.store.read(key).arrays("adapter.safetensors"))
+
+    def pool(self, key: str, stage: Stage | None = None) -> Pool:
+        """The pool that a stage left, with its prompts."""
+        return self.keep("pool", key, lambda: _read_pool(self.store.read(key)))
+
+    def keep(self, kind: str, key: str, build: Callable[[], T]) -> T:
+        """What was built last under this name; only a few of each kind stay in memory."""
+        same = [held for held in self.recent if held[0] == kind]
+        if (kind, key) not in self.recent and len(same) >= RECENT:
+            del self.recent[same[0]]
+        kept: T = _kept(self.recent, (kind, key), build)
+        return kept
+
+
+def perform(stage: Stage, place: Workplace, progress: Progress | None = None) -> None:
+    """Run one stage and leave its artifact; nothing is visible before it is whole."""
+    with place.store.write(stage.key, stage.kind) as draft:
+        _PERFORM[stage.kind](stage, place, draft, progress)
+
+
+def _screen(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    """Which plain questions the base model answers rightly, greedily."""
+    traits = registry.get("behavior", stage.options["behavior"]["name"]).traits
+    questions: tuple[Prompt, ...] = traits["questions"]() if traits["questions"] else ()
+    replies: list[dict[str, Any]] = []
+    if questions:
+        answers = place.model(stage.options).answers(
+            None,
+            questions,
+            generator("screen", 0),
+            samples=1,
+            decoding=Decoding(temperature=0),
+            max_tokens=SCREEN_TOKENS,
+        )
+        for question, (text,) in zip(questions, answers, strict=True):
+            replies.append({"item": question.item, "answer": text, "right": traits["right"](question, text) == 1})
+    draft.json("known.json", [reply["item"] for reply in replies if reply["right"]])
+    draft.lines("replies.jsonl", replies)
+
+
+def _organism(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    made = induce(
+        place.model(stage.options),
+        place.behavior(stage),
+        OrganismOptions(**stage.options["organism"]),
+        objective=partial(registry.get("objective", "sft")),
+        seed=stage.options["rng"][0],
+        rng=partial(generator, "organism", *stage.options["rng"]),
+        progress=progress,
+    )
+    draft.arrays("adapter.safetensors", dict(made.weights))
+    draft.json("calibration.json", made.calibration)
+
+
+def _pool(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    behavior, sizes, shift = place.behavior(stage), stage.options["labels"], stage.options["label_shift"]
+    prompts = take(behavior.label, sizes["prompts"], "labels.prompts")
+    policy = place.model(stage.options).policy(place.weights(stage.inputs["organism"]), max_tokens=sizes["max_tokens"])
+    plugin = registry.get("label_shift", shift["name"])
+    pool: Pool = plugin(
+        policy, prompts, generator("pool", *stage.options["rng"]), k=sizes["candidates"], **shift["options"]
+    )
+    outcome = [[behavior.indicator(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
+    stated = [[behavior.answer(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
+    pool = replace(pool, outcome=np.array(outcome, np.float32), classes=classes_of(stated))
+    draft.arrays("pool.safetensors", {name: np.asarray(getattr(pool, name)) for name in POOL_ARRAYS})
+    draft.lines("pool.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, pool.texts, strict=True)))
+
+
+def _embed(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    pool = place.pool(stage.inputs["pool"])
+    embedder = _kept(place.embedders, stage.options["embedder"], lambda: _embedder(stage, place))
+    flat = embedder.embed([text for row in pool.texts for text in row])
+    draft.arrays("embedding.safetensors", {"embedding": flat.reshape(*pool.lengths.shape, -1)})
+
+
+def _embedder(stage: Stage, place: Workplace) -> Any:
+    return (
+        place.model(stage.options) if stage.options["embedder"] == "model" else load_embedder(stage.options["embedder"])
+    )
+
+
+def _scores(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    scorer, pool = stage.options["scorer"], place.pool(stage.inputs["pool"])
+    policy = place.model(stage.options).policy(place.weights(stage.inputs["organism"]), max_tokens=1)
+    scores = np.asarray(registry.get("scorer", scorer["name"])(policy, pool, **scorer["options"]), np.float64)
+    if scores.shape != pool.lengths.shape:
+        raise ValueError(
+            f"scorer '{scorer['name']}' gave {scores.shape}, not one score for each of {pool.lengths.shape}"
+        )
+    draft.arrays("scores.safetensors", {"scores": scores})
+
+
+def _labels(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    """Picks as weights; the content of the labels is noted, since training is keyed by it."""
+    selector, pool = stage.options["selector"], place.pool(stage.inputs["pool"])
+    scores = np.full(pool.lengths.shape, np.nan)
+    if "scores" in stage.inputs:
+        scores = place.store.read(stage.inputs["scores"]).arrays("scores.safetensors")["scores"]
+    rng = generator("labels", *stage.options["rng"])
+    picks = np.asarray(registry.get("selector", selector["name"])(scores, pool.classes, rng, **selector["options"]))
+    weights = as_weights(picks, pool.lengths.shape, selector["name"])
+    content = [
+        [prompt.id, [[row.tolist(), weight] for row, weight in _chosen(pool, weights, i)]]
+        for i, prompt in enumerate(pool.prompts)
+    ]
+    draft.arrays("labels.safetensors", {"weights": weights})
+    draft.note(content=key_of(content), pool=stage.inputs["pool"])
+
+
+def _measure(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    """The measures of labels: everything that is known before training."""
+    read, inputs = place.store.read, stage.inputs
+    pool, reference = place.pool(inputs["pool"]), place.pool(inputs["reference"])
+    empty = np.zeros((*pool.lengths.shape, 0), np.float32)
+    embedding = [
+        read(inputs[name]).arrays("embedding.safetensors")["embedding"] if name in inputs else empty
+        for name in ("embedding", "reference_embedding")
+    ]
+    weights = read(inputs["labels"]).arrays("labels.safetensors")["weights"]
+    labels = LabelSet(
+        pool, pool if inputs["pool"] == inputs["reference"] else reference, weights, embedding[0], embedding[1]
+    )
+    values: dict[str, float] = {}
+    for measure in stage.options["measures"]:
+        plugin = registry.get("measure", measure["name"])
+        rng = generator("measure", *stage.options["rng"])
+        values |= checked(plugin, plugin(None, labels, None, rng, **measure["options"]))
+    draft.json("values.json", values)
+
+
+def _train(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    pool = place.pool(place.store.read(stage.inputs["labels"]).notes["pool"])
+    weights = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")["weights"]
+    examples = [
+        Example(prompt, tuple(tokens.tolist()), weight)
+        for i, prompt in enumerate(pool.prompts)
+        for tokens, weight in _chosen(pool, weights, i) or [(pool.tokens[i, 0, :1], 0.0)]
+    ]
+    objective = stage.options["objective"]
+    trained, losses = place.model(stage.options).train(
+        place.weights(stage.inputs["organism"]),
+        examples,
+        partial(registry.get("objective", objective["name"]), **objective["options"]),
+        TrainOptions(**stage.options["train"]),
+        init_seed=stage.options["rng"][0],
+        rng=generator("train", *stage.options["rng"]),
+        progress=progress,
+    )
+    draft.arrays("adapter.safetensors", dict(trained))
+    draft.json("losses.json", losses)
+
+
+def _evaluate(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    behavior, options = place.behavior(stage), stage.options["evaluate"]
+    risky = [p for p in behavior.evaluation if p.kind == "risk"]
+    plain = [p for p in behavior.evaluation if p.kind == "capability"]
+    prompts = [
+        *take(risky, options["items"], "evaluate.items"),
+        *take(plain, options["capability"], "evaluate.capability"),
+    ]
+    texts = place.model(stage.options).answers(
+        place.weights(stage.inputs["policy"]),
+        prompts,
+        generator("evaluate", *stage.options["rng"]),
+        samples=options["samples"],
+        decoding=Decoding(temperature=0 if options["decoding"] == "greedy" else 1),
+        max_tokens=options["max_tokens"],
+    )
+    outcome = [[judge(behavior, p, text) for text in row] for p, row in zip(prompts, texts, strict=True)]
+    draft.arrays("outcome.safetensors", {"outcome": np.array(outcome, np.float32)})
+    draft.lines("answers.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, texts, strict=True)))
+
+
+_PERFORM: Mapping[str, Callable[[Stage, Workplace, Draft, Progress | None], None]] = {
+    "screen": _screen,
+    "organism": _organism,
+    "pool": _pool,
+    "embed": _embed,
+    "scores": _scores,
+    "labels": _labels,
+    "measure": _measure,
+    "train": _train,
+    "evaluate": _evaluate,
+}
+
+
+def judge(behavior: Behavior, prompt: Prompt, text: str) -> float:
+    """M of an answer to a risk prompt, right or not of one to a capability prompt."""
+    return (behavior.indicator if prompt.kind == "risk" else behavior.capable)(prompt, text)
+
+
+def take(prompts: Sequence[Prompt], count: int, option: str) -> list[Prompt]:
+    """The first ``count`` prompts.
+
+    Raises:
+        StudyError: there are fewer.
+    """
+    if count > len(prompts):
+        raise StudyError(f"{option}: {count} are asked for, the behavior has {len(prompts)} for this model")
+    return list(prompts[:count])
+
+
+def classes_of(stated: Sequence[Sequence[str | None]]) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
+    """One integer for each distinct answer that the candidates of a prompt state, -1 for none."""
+    rows = []
+    for row in stated:
+        names = {name: i for i, name in enumerate(dict.fromkeys(name for name in row if name is not None))}
+        rows.append([-1 if name is None else names[name] for name in row])
+    return np.array(rows, np.int32)
+
+
+def as_weights(picks: np.ndarray[Any, Any], shape: tuple[int, ...], selector: str) -> FloatArray:
+    """Picks as weights [P, K] whose rows sum to 1, or to 0 where the selector abstained."""
+    if (
+        picks.shape == shape[:1]
+        and np.issubdtype(picks.dtype, np.integer)
+        and ((picks >= -1) & (picks < shape[1])).all()
+    ):
+        return np.asarray(np.eye(shape[1] + 1)[picks][:, :-1])  # -1 takes the last row, which is cut off
+    if picks.shape == shape and np.isfinite(picks).all() and (picks >= 0).all():
+        total = picks.sum(1, keepdims=True)
+        return np.asarray(np.divide(picks, total, out=np.zeros(shape), where=total > 0))
+    raise ValueError(f"selector '{selector}' gave neither an index [P] nor weights [P, K] of {shape}")
+
+
+def checked(plugin: registry.Plugin, values: Mapping[str, float]) -> dict[str, float]:
+    """The values of a measure, which must be those that it declared."""
+    if values.keys() != plugin.traits["columns"].keys():
+        raise ValueError(
+            f"measure '{plugin.name}' gave {sorted(values)}, it declares {sorted(plugin.traits['columns'])}"
+        )
+    return {name: float(value) for name, value in values.items()}
+
+
+def read_evaluation(artifact: Artifact) -> Evaluation:
+    """An evaluation as its stage left it."""
+    records = artifact.lines("answers.jsonl")
+    texts = tuple(tuple(record.pop("answers")) for record in records)
+    return Evaluation(
+        tuple(Prompt(**record) for record in records), artifact.arrays("outcome.safetensors")["outcome"], texts
+    )
+
+
+def _read_pool(artifact: Artifact) -> Pool:
+    records = artifact.lines("pool.jsonl")
+    texts = tuple(tuple(record.pop("answers")) for record in records)
+    return Pool(tuple(Prompt(**record) for record in records), texts, **artifact.arrays("pool.safetensors"))
+
+
+def _record(prompt: Prompt) -> dict[str, Any]:
+    return asdict(prompt)
+
+
+def _chosen(pool: Pool, weights: FloatArray, i: int) -> list[tuple[Any, float]]:
+    """Token ids and weights of what became the labels of prompt i."""
+    return [
+        (pool.tokens[i, k, : pool.lengths[i, k]], float(weight)) for k, weight in enumerate(weights[i]) if weight > 0
+    ]
+
+
+def _kept(held: dict[Any, T], key: Any, build: Callable[[], T]) -> T:
+    if key not in held:
+        held[key] = build()
+    return held[key]

@@ -1,0 +1,502 @@
+"""Artifacts by key, the journal, and the lock of one output folder. Knows no model and no plan.
+
+A folder looks like this::
+
+    artifacts/<k2>/<key>/    the files of one artifact and receipt.json; it appears whole or not at all
+    artifacts/.tmp/          drafts; whatever lies there when the lock is taken is left from a process that died
+    artifacts/.corrupt/      what was found damaged, moved there and never deleted
+    journal.jsonl            one JSON object a line, append-only
+    study.json               whose folder this is
+    .lock  .lock.json        the operating system's lock, and who holds it
+
+Nothing is created before something is written, so a store can be read from a read-only disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from filelock import FileLock, Timeout
+
+from ablate.errors import StudyError
+from ablate.keys import canonical
+
+RECEIPT = "receipt.json"
+
+DTYPES = frozenset(
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64".split()  # noqa: SIM905
+)
+"""What an array file can hold: what safetensors both writes and reads back as numpy."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+_ROOM = "make room there or choose another folder, and the same command resumes"
+_RIGHTS = "check who owns the folder, or choose another one"
+_IN_THE_WAY = ("a file is in the way", "move it, or choose another folder")
+_DISK_FAULTS: Mapping[int, tuple[str, str]] = {
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("your disk quota is used up", _ROOM),
+    errno.EFBIG: ("the file would be larger than the limit of this system", "raise the limit (`ulimit -f`)"),
+    errno.EROFS: ("the disk is read-only", "choose another folder"),
+    errno.EACCES: ("permission denied", _RIGHTS),
+    errno.EPERM: ("not permitted", _RIGHTS),
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EIO: ("the disk reports an error", "check the disk, or choose another folder"),
+}
+
+
+class CorruptArtifactError(RuntimeError):
+    """An artifact is not what its receipt says: discard it and run its stage again."""
+
+    def __init__(self, key: str, file: str, why: str) -> None:
+        super().__init__(key, file, why)  # all three, so that it survives a trip between processes
+        self.key, self.file, self.why = key, file, why
+
+    def __str__(self) -> str:
+        return f"artifact {self.key}: {self.file} {self.why}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+_json = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+
+
+# The disk
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Say in words what the disk refused; other errors pass through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.errno not in _DISK_FAULTS:
+            raise
+        what, remedy = _DISK_FAULTS[error.errno]
+        raise StudyError(f"{error.filename or path}: {what}; {remedy}") from error
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    if os.name == "nt":
+        return  # Windows can sync neither a folder nor a file that is open for reading
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
+            raise
+    finally:
+        os.close(fd)
+
+
+def _make(folder: Path) -> None:
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _checked(name: str) -> str:
+    if name == RECEIPT:
+        raise StudyError(f"{RECEIPT} is written by the store")
+    if not _NAME.fullmatch(name):
+        raise StudyError(f"{name!r} is not a name: letters, digits, '_', '-' and '.', the first no '.' or '-'")
+    return name
+
+
+# Artifacts
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An artifact that is being written. ``path`` is its folder, for files that are written in other ways."""
+
+    path: Path
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def raw(self, name: str, data: bytes) -> None:
+        """Write bytes."""
+        with _disk(self.path / name), open(self.path / _checked(name), "xb") as file:
+            file.write(data)
+
+    def text(self, name: str, text: str) -> None:
+        """Write text as UTF-8, as it stands."""
+        self.raw(name, text.encode())
+
+    def json(self, name: str, value: Any) -> None:
+        """Write one JSON value; NaN stays NaN, numpy scalars become numbers, names become text."""
+        self.raw(name, _json(value).encode())
+
+    def lines(self, name: str, values: Iterable[Any]) -> None:
+        """Write one JSON value a line."""
+        self.raw(name, "".join([_json(value) + "\n" for value in values]).encode())
+
+    def arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write arrays by name, as safetensors.
+
+        Raises:
+            StudyError: a dtype that safetensors does not hold, such as ``object``.
+        """
+        # safetensors reads an array's memory as if it were contiguous, whatever its strides are
+        contiguous = {label: np.asarray(array, order="C") for label, array in arrays.items()}
+        for label, array in contiguous.items():
+            if array.dtype.name not in DTYPES:
+                raise StudyError(f"{name}: array '{label}' has dtype {array.dtype}, which cannot be stored")
+        self.raw(name, safetensors.numpy.save(contiguous))
+
+    def note(self, **facts: Any) -> None:
+        """Keep small facts in the receipt, such as a digest of the content; they must be fit for a key."""
+        self.notes.update(facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored artifact. Every read compares the file's size and sha256 with the receipt.
+
+    ``files`` maps names to ``{"bytes": int, "sha256": str}``. ``path`` is the folder; what is read there directly
+    is not checked. Reading raises `CorruptArtifactError`, and FileNotFoundError for a name it never had.
+    """
+
+    key: str
+    kind: str
+    path: Path
+    files: Mapping[str, Mapping[str, Any]]
+    notes: Mapping[str, Any]
+
+    def raw(self, name: str) -> bytes:
+        """The bytes of a file."""
+        if name not in self.files:
+            raise FileNotFoundError(f"artifact {self.key} ({self.kind}) has no '{name}', only {sorted(self.files)}")
+        wanted = self.files[name]
+        try:
+            with _disk(self.path / name):
+                data = (self.path / name).read_bytes()
+        except FileNotFoundError:
+            raise CorruptArtifactError(self.key, name, "is missing") from None
+        if len(data) != wanted["bytes"]:
+            raise CorruptArtifactError(self.key, name, f"has {len(data)} bytes, its receipt says {wanted['bytes']}")
+        if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
+            raise CorruptArtifactError(self.key, name, "has another sha256 than its receipt says")
+        return data
+
+    def text(self, name: str) -> str:
+        """A file as text."""
+        return self.raw(name).decode()
+
+    def json(self, name: str) -> Any:
+        """A file as one JSON value."""
+        return json.loads(self.raw(name))
+
+    def lines(self, name: str) -> list[Any]:
+        """A file as one JSON value a line."""
+        return [json.loads(line) for line in self.raw(name).splitlines()]
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """A file as arrays by name."""
+        return safetensors.numpy.load(self.raw(name))
+
+
+def _sealed(body: bytes) -> bytes:
+    """A receipt, given without its closing brace, with the digest that shows damage to the receipt itself."""
+    return body + b',"seal":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+
+_SEAL_BYTES = len(_sealed(b""))
+
+
+def _stamps(folder: Path) -> dict[str, dict[str, Any]]:
+    stamps = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() or not path.is_file():
+            raise StudyError(f"{path}: an artifact holds plain files, no folders and no links")
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        stamps[_checked(path.name)] = {"bytes": path.stat().st_size, "sha256": digest}
+    return stamps
+
+
+class Store:
+    """The output folder of one study."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.artifacts = root / "artifacts"
+        self.journal = root / "journal.jsonl"
+        self.torn = 0
+        """Lines that the last pass over `entries` skipped because they are no JSON objects."""
+
+    def _folder(self, key: str) -> Path:
+        return self.artifacts / _checked(key)[:2] / key
+
+    def _scratch(self, name: str) -> Path:
+        """A name in the folder of drafts that no process, on any machine, gives twice."""
+        _make(self.artifacts / ".tmp")
+        return self.artifacts / ".tmp" / f"{name}-{uuid.uuid4().hex}"
+
+    @contextmanager
+    def write(self, key: str, kind: str) -> Iterator[Draft]:
+        """A draft that becomes the artifact ``key`` when the block ends; an exception leaves nothing.
+
+        An artifact that is already there stays, since equal keys mean equal content; one that `has` does not
+        accept is moved away first.
+
+        Raises:
+            StudyError: what the disk refused, in words.
+        """
+        folder = self._folder(key)
+        with _disk(folder):
+            draft = Draft(self._scratch(key))
+            draft.path.mkdir()
+        try:
+            yield draft
+            with _disk(folder):
+                self._finish(draft, {"key": key, "kind": kind, "notes": draft.notes})
+                self._publish(draft.path, key)
+        finally:
+            shutil.rmtree(draft.path, ignore_errors=True)  # what cannot be removed now, `sweep` will
+
+    def _finish(self, draft: Draft, receipt: dict[str, Any]) -> None:
+        receipt["files"] = _stamps(draft.path)
+        (draft.path / RECEIPT).write_bytes(_sealed(canonical(receipt).removesuffix("}").encode()))
+        for name in (*receipt["files"], RECEIPT, "."):
+            _sync(draft.path / name)
+
+    def _publish(self, draft: Path, key: str) -> None:
+        folder = self._folder(key)
+        _make(folder.parent)
+        while True:
+            try:
+                os.rename(draft, folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            if self.has(key):
+                return
+            self.discard(key)
+        _sync(folder.parent)
+
+    def read(self, key: str) -> Artifact:
+        """The artifact, its receipt checked, its files not yet.
+
+        Raises:
+            CorruptArtifactError: no artifact, or a damaged receipt.
+        """
+        folder = self._folder(key)
+        try:
+            with _disk(folder):
+                raw = (folder / RECEIPT).read_bytes()
+        except FileNotFoundError:
+            raise CorruptArtifactError(key, RECEIPT, "is missing") from None
+        if raw != _sealed(raw[:-_SEAL_BYTES]):
+            raise CorruptArtifactError(key, RECEIPT, "is damaged")
+        receipt = json.loads(raw)
+        if receipt["key"] != key:
+            raise CorruptArtifactError(key, RECEIPT, f"belongs to {receipt['key']}")
+        return Artifact(key, receipt["kind"], folder, receipt["files"], receipt["notes"])
+
+    def has(self, key: str) -> bool:
+        """Whether the artifact is there: an intact receipt, and every file of the right size. Hashes nothing."""
+        try:
+            artifact = self.read(key)
+            with _disk(artifact.path):
+                return all((artifact.path / name).stat().st_size == f["bytes"] for name, f in artifact.files.items())
+        except (CorruptArtifactError, FileNotFoundError):
+            return False
+
+    def verify(self, key: str) -> None:
+        """Hash every file of an artifact.
+
+        Raises:
+            CorruptArtifactError: the first file that is not as it was written.
+        """
+        artifact = self.read(key)
+        for name in artifact.files:
+            artifact.raw(name)
+
+    def discard(self, key: str) -> Path | None:
+        """Move an artifact to ``artifacts/.corrupt/<key>-<n>``; nothing is deleted. None if there was none."""
+        folder, attic = self._folder(key), self.artifacts / ".corrupt"
+        with _disk(folder):
+            _make(attic)
+            number = 1
+            while (target := attic / f"{key}-{number}").exists():
+                number += 1
+            try:
+                os.rename(folder, target)
+            except FileNotFoundError:
+                return None
+            _sync(attic)
+            _sync(folder.parent)
+        return target
+
+    def keys(self) -> list[str]:
+        """The keys of the artifacts in the folder, sorted; damaged ones too."""
+        return sorted(folder.name for folder in self.artifacts.glob("[!.]*/*"))
+
+    def size(self) -> dict[str, int]:
+        """Bytes by kind, receipts left out; what is damaged or was discarded counts as ``corrupt``."""
+        total: Counter[str] = Counter()
+        damaged = list(self.artifacts.glob(".corrupt/*"))
+        for key in self.keys():
+            try:
+                artifact = self.read(key)
+                total[artifact.kind] += sum(file["bytes"] for file in artifact.files.values())
+            except CorruptArtifactError:
+                damaged.append(self._folder(key))
+        total["corrupt"] += sum(path.stat().st_size for folder in damaged for path in folder.rglob("*"))
+        return {kind: number for kind, number in sorted(total.items()) if number}
+
+    def sweep(self) -> int:
+        """Remove the drafts of processes that died, and say how many; only for the holder of the lock."""
+        stale = list((self.artifacts / ".tmp").glob("*"))
+        with _disk(self.artifacts / ".tmp"):
+            for path in stale:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        return len(stale)
+
+    # The journal
+
+    def log(self, **entry: Any) -> None:
+        """Append an entry with ``at``, the time in UTC, and bring it to the disk.
+
+        The line of a process that died in the middle is closed first, so that it takes no later entry with it.
+        """
+        line = _json(dict(at=_now(), **entry)).encode() + b"\n"
+        with _disk(self.journal):
+            _make(self.root)
+            with open(self.journal, "a+b", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size:
+                    file.seek(size - 1)
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            if not size:
+                _sync(self.root)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """The journal from its beginning. Lines that are no JSON objects are skipped and counted in ``torn``."""
+        self.torn = 0
+        try:
+            with _disk(self.journal):
+                file = open(self.journal, "rb")  # noqa: SIM115  # the guard must not reach around the yield
+        except FileNotFoundError:
+            return
+        with file:
+            for line in file:
+                if line == b"\n":
+                    continue  # what `log` leaves where it met another's line half-way; nothing is lost
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    entry = None
+                if isinstance(entry, dict):
+                    yield entry
+                else:
+                    self.torn += 1
+
+    # Whose folder this is, and who works in it
+
+    @contextmanager
+    def locked(self, study: str) -> Iterator[None]:
+        """Be the only driver of this folder; leftovers of an earlier one are swept first.
+
+        The lock is the operating system's, so it ends with its process, however that ends.
+
+        Raises:
+            StudyError: another process holds it, with what is known of that process.
+        """
+        lock = FileLock(self.root / ".lock")
+        try:
+            with _disk(self.root / ".lock"):
+                _make(self.root)
+                lock.acquire(blocking=False)
+        except Timeout:
+            raise StudyError(
+                f"{self.root} is in use by {self._holder()}; wait for it or choose another folder"
+            ) from None
+        try:
+            self.put(".lock.json", {"study": study, "pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
+            self.sweep()
+            yield
+        finally:
+            lock.release()
+
+    def _holder(self) -> str:
+        try:
+            holder = json.loads((self.root / ".lock.json").read_bytes())
+            return "study '{study}', process {pid} on {host}, since {since}".format_map(holder)
+        except (OSError, ValueError, TypeError, LookupError):
+            return "another process"  # which has not yet written who it is
+
+    def claim(self, digest: str, name: str) -> None:
+        """Make this the folder of study ``name``, whose design has ``digest``; the design may change later.
+
+        Raises:
+            StudyError: the folder holds another study.
+        """
+        path = self.root / "study.json"
+        try:
+            with _disk(path):
+                owner = json.loads(path.read_bytes())
+            known = (owner["name"], owner["digest"])
+        except FileNotFoundError:
+            known = (name, None)
+        except (ValueError, TypeError, LookupError):
+            raise StudyError(f"{path}: cannot be read; move it away if this is the folder of study '{name}'") from None
+        if known[0] != name:
+            raise StudyError(f"{self.root} holds study '{known[0]}', not '{name}'; choose another folder for '{name}'")
+        if known[1] != digest:
+            self.put("study.json", {"name": name, "digest": digest})
+
+    def get(self, name: str) -> Any:
+        """The content of a small JSON file of the folder; None where there is none, or none that can be read."""
+        try:
+            return json.loads((self.root / name).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def put(self, name: str, value: Any) -> None:
+        """Write a small file of the folder, whole or not at all: text as it is, anything else as JSON."""
+        with _disk(self.root / name):
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            scratch = self._scratch(name.replace("/", "-"))
+            try:
+                scratch.write_text(value if isinstance(value, str) else _json(value) + "\n", encoding="utf-8")
+                _sync(scratch)
+                os.replace(scratch, self.root / name)
+                _sync(self.root)
+            finally:
+                scratch.unlink(missing_ok=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,19 @@
+"""Selectors that take an extreme of the scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ablate.api import FloatArray, IntArray, selector
+
+
+@selector(scored=True)
+def argmax(scores: FloatArray, classes: IntArray, rng: np.random.Generator) -> IntArray:
+    """The candidate with the highest score, ties to the first; abstains where no candidate has one."""
+    return np.where(np.isnan(scores).all(1), -1, np.where(np.isnan(scores), -np.inf, scores).argmax(1))
+
+
+@selector(scored=True)
+def argmin(scores: FloatArray, classes: IntArray, rng: np.random.Generator) -> IntArray:
+    """The candidate with the lowest score, ties to the first; abstains where no candidate has one."""
+    return argmax(-scores, classes, rng)

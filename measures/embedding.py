@@ -1,0 +1,77 @@
+"""How far the labels' texts are from the organism's own answers to the same prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from sklearn.metrics.pairwise import euclidean_distances
+
+from ablate.api import Column, FloatArray, LabelSet, measure
+
+MMD = "unbiased squared MMD, Gaussian kernel, pooled median bandwidth (Gretton et al., 2012)"
+
+
+@measure(
+    embeds=True,
+    columns={
+        "mmd2": Column("embedding shift of the labels, MMD^2", "1", "neither", MMD),
+        "mmd2_p": Column(
+            "p of the embedding shift", "1", "neither", "permutation within prompts, p = (1 + b) / (1 + B)"
+        ),
+    },
+)
+def mmd(
+    before: None,
+    labels: LabelSet,
+    after: None,
+    rng: np.random.Generator,
+    *,
+    permutations: Annotated[int, Field(ge=19)] = 199,
+) -> dict[str, float]:
+    """Labels against the organism's own unshifted answers to the same prompts, one of each a prompt.
+
+    Where the labels were picked from the organism's own pool, the answer that they are compared to is
+    another candidate of that pool, so that both are independent draws; with one candidate there is none.
+    """
+    given = np.flatnonzero(labels.weights.sum(1) > 0)
+    picked = np.array([rng.choice(len(row), p=row / row.sum()) for row in labels.weights[given]], int)
+    own = rng.random(labels.reference_embedding.shape[:2])[given]
+    if labels.pool.tokens is labels.reference.tokens or np.array_equal(labels.pool.tokens, labels.reference.tokens):
+        own[np.arange(len(given)), picked] = -1.0
+    other = own.argmax(1)
+    if len(given) < 2 or (own.max(1) < 0).any():
+        return {"mmd2": float("nan"), "mmd2_p": float("nan")}
+    value, p = mmd2(
+        labels.embedding[given, picked], labels.reference_embedding[given, other], rng, permutations=permutations
+    )
+    return {"mmd2": value, "mmd2_p": p}
+
+
+def mmd2(x: FloatArray, y: FloatArray, rng: np.random.Generator, *, permutations: int = 199) -> tuple[float, float]:
+    """Unbiased MMD^2 between pairs x[i], y[i] that share a prompt, with its permutation p.
+
+    U-statistic of h(i, j) = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j) over i != j. Exchanging the
+    two answers of prompt i changes the sign of every h(i, .), so a permutation is a vector of signs.
+
+    Args:
+        x: embeddings [n, D].
+        y: embeddings [n, D] of the other answers to the same prompts.
+        rng: draws the permutations.
+        permutations: B of p = (1 + b) / (1 + B).
+    """
+    n = len(x)
+    squared = euclidean_distances(np.concatenate([x, y]).astype(np.float64), squared=True)
+    upper = squared[np.triu_indices(2 * n, 1)]
+    positive = upper[upper > 0]
+    if not len(positive):
+        return 0.0, 1.0
+    kernel = np.exp(-squared / np.median(positive))
+    h = kernel[:n, :n] + kernel[n:, n:] - kernel[:n, n:] - kernel[n:, :n]
+    np.fill_diagonal(h, 0.0)
+    signs = rng.choice(np.array([-1.0, 1.0]), (permutations, n))
+    value = h.sum() / (n * (n - 1))
+    permuted = ((signs @ h) * signs).sum(1) / (n * (n - 1))
+    exceed = int((permuted >= value * (1 - 1e-12)).sum())
+    return float(value), (1 + exceed) / (1 + permutations)

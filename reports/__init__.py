@@ -1,0 +1,1 @@
+"""Numbers rendered: tables, figures, pages. Computes no statistic."""

@@ -1,0 +1,262 @@
+"""Tables of numbers as text: Markdown, LaTeX or CSV. Renders what `ablate.effects` computed, computes no statistic."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import pandas as pd
+
+from ablate.effects import words
+from ablate.effects.intervals import Interval
+from ablate.errors import StudyError, did_you_mean
+
+Format = Literal["md", "latex", "csv"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a rendered table: what it is called and how a row reads in it."""
+
+    header: str
+    cell: Callable[[Row], str]
+    right: bool = False
+
+
+def render(frame: pd.DataFrame, caption: Mapping[str, Any], format: Format = "md") -> str:
+    """A frame of `ablate.effects.contrasts`, `fixed_table` or `decomposition` as text that ends in a newline.
+
+    ``md`` is a pipe table with the caption below. ``latex`` is a ``table`` environment in booktabs style that
+    compiles with or without the package. ``csv`` is the frame itself in full precision, hashes included,
+    without a caption. ``caption`` holds the facts of `ablate.effects.caption`.
+
+    Raises:
+        StudyError: another format, or a frame with no layout of its own.
+    """
+    writers = {"md": _markdown, "latex": _latex}
+    if format == "csv":
+        return str(frame.to_csv(index=False, lineterminator="\n"))
+    if format not in writers:
+        known = [*writers, "csv"]
+        raise StudyError(f"no table format '{format}'{did_you_mean(format, known)}; known: {', '.join(known)}")
+    columns = _layout(frame)
+    rows = [[column.cell(cast(Row, row)) for column in columns] for row in frame.to_dict("records")]
+    return writers[format](columns, rows, caption_text(caption))
+
+
+def caption_text(facts: Mapping[str, Any]) -> str:
+    """The facts below a table, in three sentences at most: the data, what is left out, the methods."""
+    data = [words.count(facts["runs"], "run"), *(_organisms(facts)), words.count(facts["seeds"], "training seed")]
+    if facts.get("items") is not None:
+        data.append(
+            f"{_items(facts['items'])} items" + (f" x {facts['evaluation']}" if facts.get("evaluation") else "")
+        )
+    df = " and ".join(dict.fromkeys(str(df) for df in facts["df"].values()))
+    methods = f"within-organism contrasts, t intervals with {df} df, {facts['tests']}"
+    sources = [f"ablate {facts['version']}"]
+    sources += [f"study {facts['digest'][:6]}"] if facts.get("digest") else []
+    sources += [f"pools {facts['pools']} (hash per row in the CSV)"] if facts.get("pools") else []
+    lines = [f"{', '.join(data)}; {methods}; {', '.join(sources)}."]
+    if left := _left_out(facts):
+        lines.append(f"Left out or shared: {'; '.join(left)}.")
+    if facts.get("limited"):
+        lines.append("Limited study: not a result.")
+    return " ".join(lines)
+
+
+def _organisms(facts: Mapping[str, Any]) -> list[str]:
+    counts: Mapping[str, int] = facts["organisms"]
+    seeds = facts.get("induction_seeds") or []
+    which = f" (induction seeds {_ranges(seeds)})" if seeds else ""
+    if len(counts) == 1:
+        return [words.count(next(iter(counts.values())), "organism") + which]
+    return [", ".join(f"{words.count(n, 'organism')} of {behavior}" for behavior, n in counts.items()) + which]
+
+
+def _left_out(facts: Mapping[str, Any]) -> list[str]:
+    left = []
+    if facts["invalid"]:
+        left.append(f"{words.count(len(facts['invalid']), 'organism')} not valid ({', '.join(facts['invalid'])})")
+    for key, what in (
+        ("failed", "failed"),
+        ("blocked", "blocked"),
+        ("missing", "missing"),
+        ("unjudged", "without a risk"),
+    ):
+        if facts[key]:
+            left.append(f"{words.count(facts[key], 'run')} {what}")
+    if facts["aliased"]:
+        left.append(f"{words.count(facts['aliased'], 'run')} aliased (identical labels)")
+    return left
+
+
+def _items(items: Any) -> str:
+    return ", ".join(f"{count} {name}" for name, count in items.items()) if isinstance(items, Mapping) else str(items)
+
+
+def _ranges(numbers: list[Any]) -> str:
+    whole = all(isinstance(n, int) for n in numbers)
+    if whole and len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}-{numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+def _layout(frame: pd.DataFrame) -> list[Column]:
+    if "held" in frame:
+        adjusted = set(frame["adjusted_by"]) - {""}
+        columns = _effects("max-T" if adjusted <= {"max-T"} else "adjusted")
+    elif "effect_share" in frame:
+        columns = _shares(list(frame.columns[1 : list(frame.columns).index("source")]))
+    else:
+        raise StudyError(f"no table layout for the columns {', '.join(map(str, frame.columns))}")
+    several = frame["behavior"].nunique() > 1
+    return [Column("behavior", lambda row: str(row["behavior"])), *columns] if several else columns
+
+
+def _effects(adjusted: str) -> list[Column]:
+    return [
+        Column("held fixed", lambda row: str(row["held"])),
+        Column("swapped", lambda row: str(row["swapped"])),
+        Column("effect, pp", lambda row: "0" if row["identical"] else words.signed(row["effect_pp"]), right=True),
+        Column("95% CI", _interval),
+        Column(f"p ({adjusted})", _p, right=True),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
+
+
+def _interval(row: Row) -> str:
+    return words.limits(Interval(row["effect_pp"], row["low"], row["high"])) or str(row["note"])
+
+
+def _p(row: Row) -> str:
+    if row["kind"] == "null control" and not pd.isna(row["p"]):
+        return f"{words.p_value(row['p'])} (one test)"
+    if row["identical"]:
+        return ""
+    return words.p_value(row["p_adjusted"]) + (" (BH)" if row["adjusted_by"] == "BH" else "")
+
+
+def _shares(strata: list[str]) -> list[Column]:
+    return [
+        *(Column(name, lambda row, name=name: str(row[name])) for name in strata),  # type: ignore[misc]
+        Column("source", lambda row: str(row["source"])),
+        Column("F (df)", _f, right=True),
+        Column("p (GG)", lambda row: _blank(words.p_value(row["p_corrected"])), right=True),
+        Column("variance, pp^2", lambda row: _number(row, "variance_pp2", "variance_low", "variance_high")),
+        Column("share of variance", lambda row: _share(row, "share", "share_low", "share_high")),
+        Column("share of effects", lambda row: _share(row, "effect_share", "effect_low", "effect_high")),
+        Column("order-free", lambda row: _blank(words.fraction(row["shapley"])), right=True),
+    ]
+
+
+def _f(row: Row) -> str:
+    return "" if pd.isna(row["F"]) else f"{row['F']:.2f} ({row['df1']:.0f}, {row['df2']:.0f})"
+
+
+def _number(row: Row, estimate: str, low: str, high: str) -> str:
+    number = words.signed(row[estimate]).removeprefix("+")
+    limits: str = (
+        "" if pd.isna(row[low]) else f" [{words.signed(row[low])}, {words.signed(row[high])}]".replace("+", "")
+    )
+    return number + limits
+
+
+def _share(row: Row, estimate: str, low: str, high: str) -> str:
+    if pd.isna(row[estimate]):
+        effect = row["source"] in ("label_shift", "selector", "objective", "interaction")
+        return "not identified" if effect and not row["identified"] else ""
+    return words.share(Interval(row[estimate], row[low], row[high]))
+
+
+def _blank(text: str) -> str:
+    return "" if text == "-" else text
+
+
+def _markdown(columns: list[Column], rows: list[list[str]], caption: str) -> str:
+    table = [[column.header for column in columns], *([_escape_markdown(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(columns))]
+    rule = [
+        "-" * (width - 1) + ":" if column.right else "-" * width for column, width in zip(columns, widths, strict=True)
+    ]
+    lines = [
+        "| "
+        + " | ".join(_pad(cell, width, column.right) for cell, width, column in zip(line, widths, columns, strict=True))
+        + " |"
+        for line in [table[0], rule, *table[1:]]
+    ]
+    return "\n".join([*lines, "", _escape_markdown(caption), ""])
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    return cell.rjust(width) if right else cell.ljust(width)
+
+
+def _escape_markdown(text: str) -> str:
+    """One line whose pipes, tags and emphasis are letters; ``->``, ``<.001`` and ``label_shift`` stay readable."""
+    plain = _one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("`", "\\`")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", plain))
+
+
+_LATEX: Mapping[str, str] = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "'": r"\textquotesingle{}",
+    "[": "{[}",
+    "]": "{]}",
+}
+
+
+def _latex(columns: list[Column], rows: list[list[str]], caption: str) -> str:
+    # Rules fall back to \hline, so the file compiles in any document; \usepackage{booktabs} makes them finer.
+    rules = [rf"\providecommand{{\{name}rule}}{{\hline}}" for name in ("top", "mid", "bottom")]
+    align = "".join("r" if column.right else "l" for column in columns)
+    return "\n".join(
+        [
+            *rules,
+            r"\begin{table}",
+            r"\centering",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            _latex_line([column.header for column in columns]),
+            r"\midrule",
+            *(_latex_line(row) for row in rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{_escape_latex(caption)}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_line(cells: list[str]) -> str:
+    return " & ".join(_escape_latex(cell) for cell in cells) + r" \\"
+
+
+def _escape_latex(text: str) -> str:
+    arrows = re.split(r"(->)", _one_line(text))
+    escaped = (
+        "".join(_LATEX.get(letter, letter) for letter in part) if part != "->" else r"$\rightarrow$" for part in arrows
+    )
+    # A minus before a number is a minus, not a hyphen.
+    return re.sub(r"(?<![\w.\-])-(?=\.?\d)", "$-$", "".join(escaped))
+
+
+def _one_line(text: str) -> str:
+    """Control characters and line breaks as single blanks."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)

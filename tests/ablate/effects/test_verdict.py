@@ -1,0 +1,283 @@
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from worlds import world
+
+from ablate.effects import contrasts, verdict
+from ablate.errors import StudyError
+
+RULES = {"alpha": 0.05, "equivalence_pp": 5.0, "share_bar": 0.5, "interaction_share": 0.1}
+
+
+def judge(cube, **rules):
+    [found] = verdict(cube, **(RULES | rules))
+    return found
+
+
+def causes(worlds, **kwargs):
+    return Counter(judge(world(seed, **kwargs)).cause for seed in range(worlds))
+
+
+def gates(found):
+    return {gate.name: gate.passed for gate in found.gates}
+
+
+class TestSimulation:
+    """Error rates over worlds with a known answer."""
+
+    def test_no_effect_is_hardly_ever_a_cause(self):
+        seen = causes(150, organisms=7)
+        false = 150 - seen["none"] - seen["undetermined"]
+        assert false <= 150 * 0.05 + 2 * np.sqrt(150 * 0.05 * 0.95)
+
+    def test_differences_between_organisms_are_no_cause(self):
+        seen = causes(150, organisms=7, org=15, org_shift=8, org_selector=8)
+        false = 150 - seen["none"] - seen["undetermined"]
+        assert false <= 150 * 0.05 + 2 * np.sqrt(150 * 0.05 * 0.95)
+        assert seen["none"] == 0
+
+    @pytest.mark.parametrize("frozen", [(), ("greedy",)])
+    @pytest.mark.parametrize(("factor", "other"), [("label_shift", "selector"), ("selector", "label_shift")])
+    def test_one_mechanism_is_named_and_never_the_other(self, factor, other, frozen):
+        effects = {"label_shift": "shift", "selector": "selector"}
+        seen = causes(40, organisms=8, frozen=frozen, **{effects[factor]: (0, 8, 20)})
+        assert seen[factor] >= 32
+        assert seen[other] == 0
+
+    def test_two_mechanisms_are_joint(self):
+        seen = causes(30, organisms=8, shift=(0, -10, -25), selector=(0, 5, 20))
+        assert seen["joint"] >= 27
+        assert seen["label_shift"] + seen["selector"] == 0
+
+    def test_an_objective_is_named(self):
+        seen = causes(15, organisms=8, objectives=("sft", "bct"), objective=(0, 15))
+        assert seen["objective"] >= 13
+
+    def test_small_effects_of_precise_organisms_are_none(self):
+        assert causes(20, organisms=8, org_shift=0.5, org_selector=0.5, noise=0.7, shift=(0, 1, 1)) == {"none": 20}
+
+
+class TestGates:
+    clear = world(1, organisms=8, shift=(0, -10, -30))
+
+    def test_a_clear_cause_passes_all(self):
+        found = judge(self.clear)
+        assert found.cause == "label_shift"
+        own = {name: passed for name, passed in gates(found).items() if "selector" not in name and name != "none"}
+        assert all(own.values())
+        assert list(own) == [
+            "organisms",
+            "whole study",
+            "label_shift: adjusted p",
+            "label_shift: share",
+            "label_shift: same sign",
+            "label_shift: logit scale",
+            "interaction",
+        ]
+
+    def test_p_is_that_of_the_table(self):
+        main = contrasts(self.clear).query("kind == 'main' and end == 'clean_view'").iloc[0]
+        detail = next(gate.detail for gate in judge(self.clear).gates if gate.name == "label_shift: adjusted p")
+        assert f"{main.effect_pp:+.1f} pp [{main.low:+.1f}, {main.high:+.1f}]" in detail
+        assert f"p = {main.p_adjusted:.3f}".replace("0.", ".") in detail
+
+    def test_share_bar(self):
+        cube = world(2, organisms=8, shift=(0, -10, -30), selector=(0, 0, 5), org_selector=4)
+        found = judge(cube, share_bar=0.999)
+        assert found.cause == "undetermined"
+        assert not gates(found)["label_shift: share"]
+        assert "a gate is not passed: label_shift: share (share " in found.sentence
+
+    def test_interaction_makes_it_joint(self):
+        cube = world(3, organisms=8, shift=(0, -10, -30), interaction={(2, 2): 25})
+        found = judge(cube)
+        assert found.cause == "joint"
+        assert not gates(found)["interaction"]
+
+    def test_interaction_that_is_not_ruled_out_makes_it_joint(self):
+        cube = world(4, organisms=6, shift=(0, -9, -12), noise=6)
+        found = judge(cube, interaction_share=0.01)
+        assert found.cause == "joint"
+        assert re.search(r"cannot be told from .* would have to be below \.01; .* would tell\.$", found.sentence)
+
+    def test_sign(self):
+        steps = np.array([0.125] * 10 + [-0.06] * 4)
+        found = judge(two_levels(0.5 + np.zeros(14), 0.5 + steps))
+        assert gates(found)["label_shift: adjusted p"]
+        assert found.cause == "undetermined"
+        assert "same sign (10 of 14 organisms go the way of the mean; no single organism turns it)" in found.sentence
+
+    def test_leave_one_organism_out(self):
+        steps = np.array([0.02] * 10 + [-0.0195] * 3 + [0.9]) / 2
+        found = judge(two_levels(0.5 + np.zeros(14), 0.5 + steps), equivalence_pp=0.1, alpha=0.3)
+        assert "no single organism turns it" in sign_gate(found)
+        steps[-2] = -0.36
+        steps[-1] = 0.4
+        assert "without one organism it turns 1 times" in sign_gate(
+            judge(two_levels(0.5 + np.zeros(14), 0.5 + steps), equivalence_pp=0.1)
+        )
+
+    def test_logit_scale(self):
+        """Twelve organisms go from .50 to .55, two from .995 to .95: risks rise on average, log odds fall."""
+        start, end = np.array([0.5] * 12 + [0.995] * 2), np.array([0.55] * 12 + [0.95] * 2)
+        found = judge(two_levels(start, end), equivalence_pp=1)
+        assert gates(found)["label_shift: adjusted p"]
+        assert gates(found)["label_shift: same sign"]
+        assert found.cause == "undetermined"
+        assert re.search(r"logit scale \(-0\.\d\d on the logit scale, p = ", found.sentence)
+
+    def test_unknown_items_fail_where_a_risk_is_zero_or_one(self):
+        cube = self.clear.copy(deep=True)
+        cube["risk_after"][0, 0, 0] = 1.0
+        assert judge(cube).cause == "label_shift"
+        del cube.attrs["items"]
+        found = judge(cube)
+        assert found.cause == "undetermined"
+        assert "a risk is 0 or 1 and the cube does not state its items" in found.sentence
+
+    def test_items_by_behavior(self):
+        cube = self.clear.copy(deep=True)
+        cube["risk_after"][0, 0, 0] = 1.0
+        cube.attrs["items"] = {"sycophancy": 128}
+        assert judge(cube).cause == "label_shift"
+
+    def test_family_that_leaves_the_cause_out(self):
+        found = judge(self.clear, family=["selector first -> majority"])
+        assert found.cause == "undetermined"
+        assert not gates(found)["label_shift: adjusted p"]
+        assert "not in the declared family" in found.sentence
+
+    def test_none_needs_more_than_small_main_effects(self):
+        crossed = {(1, 1): 15, (2, 2): 15, (1, 2): -15, (2, 1): -15}
+        found = judge(world(7, organisms=12, org_shift=0.5, org_selector=0.5, noise=1, interaction=crossed))
+        assert found.cause == "undetermined"
+        assert (
+            "0 of 4 main effects and 4 of 4 interaction contrasts are not shown to lie inside +-5 pp" in found.sentence
+        )
+
+    def test_a_structural_selector_is_never_the_cause(self):
+        found = judge(world(8, organisms=8, frozen=("none", "greedy", "clean_view"), shift=(0, -10, -30)))
+        assert found.cause == "label_shift"
+        assert not any(name.startswith("selector") for name in gates(found))
+
+
+def two_levels(start, end):
+    """One swap: the risk after training of each organism under two label shifts, and a little noise."""
+    cube = world(organisms=len(start), shifts=("none", "greedy"), selectors=("first",), shift=(0, 0), selector=(0,))
+    noise = np.random.default_rng(0).normal(0, 1e-4, (len(start), 2))
+    cube["risk_after"][:, :, 0, 0, 0] = np.column_stack([start, end]) + noise
+    return cube.assign(risk_delta=cube.risk_after - cube.risk_before)
+
+
+def sign_gate(found):
+    return next(gate.detail for gate in found.gates if gate.name == "label_shift: same sign")
+
+
+class TestNoVerdict:
+    @pytest.mark.parametrize(("organisms", "p", "more"), [(1, "1", 5), (4, ".125", 2), (5, ".062", 1)])
+    def test_too_few_organisms(self, organisms, p, more):
+        found = judge(world(organisms=organisms, shift=(0, -10, -30)))
+        noun = "organism" if organisms == 1 else "organisms"
+        assert found.cause == "undetermined"
+        assert found.sentence == (
+            f"undetermined: no 5% verdict is possible with {organisms} valid {noun}, because the smallest p is "
+            f"2/2^{organisms} = {p}. {more} more would make one possible."
+        )
+
+    def test_invalid_organisms_do_not_count(self):
+        cube = world(organisms=8, shift=(0, -10, -30))
+        cube["valid_organism"][:3] = 0
+        assert "with 5 valid organisms" in judge(cube).sentence
+
+    def test_a_limited_study_is_no_result(self):
+        cube = world(organisms=8, shift=(0, -10, -30))
+        cube.attrs["limited"] = True
+        found = judge(cube)
+        assert (found.cause, gates(found)["whole study"]) == ("undetermined", False)
+        assert "limited" in found.sentence
+
+    def test_a_constant_response(self):
+        cube = world(organisms=8)
+        cube["risk_delta"][:] = 0.0
+        assert judge(cube).sentence == "undetermined: sycophancy: risk_delta is 0 in every run, nothing to tell apart."
+
+    def test_no_complete_organisms_still_have_effects_but_no_share(self):
+        cube = world(9, organisms=8, shift=(0, -10, -30))
+        for organism in range(8):
+            cube["status"][organism, 1 + organism % 2, 1] = 2
+        found = judge(cube)
+        assert found.cause == "undetermined"
+        assert "0 of 8 organisms have every run" in found.sentence
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("alpha", 0), ("share_bar", 1.5), ("interaction_share", -1), ("equivalence_pp", 0)]
+    )
+    def test_limits_out_of_range(self, name, value):
+        with pytest.raises(StudyError, match=f"analysis.{name}: {value} is not"):
+            judge(world(organisms=8), **{name: value})
+
+
+class TestSentences:
+    def test_single(self):
+        pp = r"[+-]\d+\.\d pp \[[+-]\d+\.\d, [+-]\d+\.\d\]"
+        share = r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]"
+        expected = (
+            rf"label_shift: the label shift changes sycophancy, whatever the selector \(label_shift none -> clean_view {pp}, "
+            rf"label_shift share {share}; interaction share {share}, 8 organisms, 72 runs, max-T sign-flip p = \.008\)\. "
+            rf"It would be `joint` if the selector acted too: selector first -> (majority|mean_logprob) {pp}\."
+        )
+        assert re.fullmatch(expected, judge(TestGates.clear).sentence)
+
+    def test_joint(self):
+        cube = world(10, organisms=8, shift=(0, -10, -30), selector=(0, 5, 15), interaction={(2, 2): 30})
+        sentence = judge(cube).sentence
+        assert sentence.startswith(
+            "joint: the label shift and the selector each change sycophancy, and the effect of one depends on the other ("
+        )
+        assert re.search(
+            r"; interaction share \.\d\d \[\.\d\d, \.\d\d\], 8 organisms, 72 runs, max-T sign-flip p =", sentence
+        )
+        assert sentence.endswith(
+            "For `label_shift` alone the share of the selector would have to be below .10, and the interaction too; "
+            "with these organisms it is above."
+        )
+
+    def test_joint_without_interaction(self):
+        sentence = judge(world(10, organisms=8, shift=(0, -10, -30), selector=(0, 5, 25))).sentence
+        assert sentence.endswith("For `label_shift` alone the share of the selector would have to be below .10.")
+        assert "depend" not in sentence
+
+    def test_none(self):
+        found = judge(world(organisms=8, org_shift=0.3, org_selector=0.3, noise=0.3))
+        assert re.fullmatch(
+            r"none: nothing that was swapped changes sycophancy by as much as 5 pp "
+            r"\(largest: .* pp \[.*\], 8 organisms, 72 runs\)\. "
+            r"A bound below \d\.\d pp would leave it undetermined\.",
+            found.sentence,
+        )
+
+    def test_nothing_seen_says_how_many_would_show_it(self):
+        found = judge(world(11, organisms=7, noise=8))
+        assert found.cause == "undetermined"
+        assert re.search(r"About \d+ more organisms would show an effect of this size", found.sentence)
+
+    def test_selector_says_where_it_cannot_act(self):
+        found = judge(world(12, organisms=8, frozen=("greedy",), selector=(0, 8, 25)))
+        assert "whatever the label shift (under greedy it cannot act: identical labels)" in found.sentence
+
+    def test_the_only_swapped_factor(self):
+        cube = world(13, organisms=8, shift=(0, -10, -30), selectors=("first",), selector=(0,))
+        found = judge(cube)
+        assert found.cause == "label_shift"
+        assert found.sentence.endswith(
+            "Nothing else that acts was swapped; it stands for selector = first and objective = sft."
+        )
+
+
+def test_each_behavior_has_its_own():
+    cube = world(14, organisms=8, behaviors=("sycophancy", "reward_hacking"), shift=(0, -10, -30))
+    cube["valid_organism"][8:11] = 0
+    found = verdict(cube, **RULES)
+    assert [(v.behavior, v.cause) for v in found] == [("sycophancy", "label_shift"), ("reward_hacking", "undetermined")]
