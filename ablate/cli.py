@@ -50,9 +50,9 @@ def study(
     console = Console(soft_wrap=True)
     with Display(console) as display:
         ran = run_study(loaded, folder, display, limit=limit)
-    from ablate import cube, summary
+    from ablate import cube, findings, summary
 
-    summary.after_study(ran, summary.find(cube.open_cube(folder), loaded.options.analysis), study, console)
+    summary.after_study(ran, findings.find(cube.open_cube(folder), loaded.options.analysis), study, console)
     raise typer.Exit(1 if ran.errors else 0)
 
 

@@ -2,133 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from ablate.errors import StudyError
+from ablate import cube
+from ablate.effects import caption, words
+from ablate.effects.intervals import Interval
+from ablate.findings import Findings, Kind, flat, frame_of
+from ablate.reports.table import render
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xarray as xr
     from rich.console import Console
 
-    from ablate.effects import Verdict
-    from ablate.options import Analysis
     from ablate.store import Store
     from ablate.workflow import Ran
 
-Kind = Literal["fixed", "effects", "shares"]
 Format = Literal["md", "latex", "csv"]
+Row = Mapping[str, Any]
 SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Tables of numbers and verdicts; ``refused`` says why a table could not be made."""
-
-    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
-    verdicts: tuple[Verdict, ...] = ()
-    refused: dict[str, str] = field(default_factory=dict)
-
-
-def find(tree: xr.DataTree, bars: Analysis) -> Findings:
-    """Everything that is said about a cube; what cannot be computed is refused with its reason."""
-    from ablate import effects
-
-    found = Findings()
-    for name, compute in {
-        "organisms": effects.organisms,
-        "controls": effects.controls,
-        "effects": lambda cube: effects.contrasts(flat(cube)),
-        "shares": lambda cube: effects.decomposition(flat(cube)),
-    }.items():
-        try:
-            found.frames[name] = compute(tree)
-        except StudyError as error:
-            found.refused[name] = str(error)
-    try:
-        return Findings(found.frames, tuple(effects.verdict(flat(tree), **bars.model_dump())), found.refused)
-    except StudyError as error:
-        found.refused["verdict"] = str(error)
-        return found
-
-
-def flat(tree: xr.DataTree) -> xr.Dataset:
-    """The run-level variables of a cube."""
-    return tree.to_dataset(inherit=False)
-
-
-def frame_of(tree: xr.DataTree, kind: Kind) -> pd.DataFrame:
-    """The numbers of a table."""
-    from ablate import effects
-
-    compute = {"fixed": effects.fixed_table, "effects": effects.contrasts, "shares": effects.decomposition}[kind]
-    frame: pd.DataFrame = compute(flat(tree))
-    return frame
 
 
 def table_text(folder: Path, kind: Kind, format: Format) -> str:
     """A table of a study's folder with its caption, computed from the cube."""
-    from ablate import cube
-
     return rendered(cube.open_cube(folder), kind, format)
 
 
 def rendered(tree: xr.DataTree, kind: Kind, format: Format) -> str:
     """A table of a cube with its caption."""
-    from ablate.effects import caption
-    from ablate.reports.table import render
-
     return render(frame_of(tree, kind), caption(flat(tree)), format)
 
 
-def analysis(found: Findings) -> xr.DataTree:
-    """Findings as the group ``analysis`` of a cube."""
-    import numpy as np
-    import xarray as xr
-
-    from ablate.cube import text_attrs
-
-    def dataset(frame: pd.DataFrame, dim: str) -> xr.Dataset:
-        columns = {}
-        for name, column in frame.items():
-            values = column.to_numpy()
-            plain = (
-                values.astype(np.int8)
-                if values.dtype == bool
-                else values
-                if values.dtype.kind in "if"
-                else values.astype(str).astype(object)
-            )
-            columns[str(name)] = (dim, plain, text_attrs(str(name), source=f"effects.{dim}"))
-        return xr.Dataset(columns)
-
-    groups = {f"/{name}": dataset(frame, name) for name, frame in found.frames.items()}
-    verdicts = {
-        name: (
-            "behavior",
-            np.array([getattr(verdict, name) for verdict in found.verdicts], object),
-            text_attrs(name, source="effects.verdict"),
-        )
-        for name in ("cause", "sentence")
-    }
-    behaviors = np.array([verdict.behavior for verdict in found.verdicts], object)
-    groups["/"] = xr.Dataset(attrs={"refused": found.refused})
-    groups["/verdict"] = xr.Dataset(verdicts, {"behavior": behaviors}) if found.verdicts else xr.Dataset()
-    return xr.DataTree.from_dict(groups)
-
-
-def write_tables(tree: xr.DataTree, store: Store) -> list[str]:
-    """Every table in every format under ``tables/``; returns why some could not be made."""
-    refused = []
-    for kind in ("fixed", "effects", "shares"):
-        try:
+def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
+    """Every table that could be made, in every format, under ``tables/``."""
+    kinds: tuple[Kind, ...] = ("fixed", "effects", "shares")
+    for kind in kinds:
+        if kind not in found.refused:
             for format, suffix in SUFFIX.items():
                 store.put(f"tables/{kind}{suffix}", rendered(tree, kind, format))
-        except StudyError as error:
-            refused.append(f"tables/{kind}: {error}")
-    return refused
 
 
 def after_study(ran: Ran, found: Findings, command: str, console: Console) -> None:
@@ -162,40 +74,48 @@ def after_study(ran: Ran, found: Findings, command: str, console: Console) -> No
 
 def lines(found: Findings) -> list[str]:
     """The main numbers, one a line: organisms, controls, the largest effect of each factor, the interaction."""
-    from ablate.effects import words
-    from ablate.effects.intervals import Interval
-
-    def effect(row: Any) -> str:
-        return words.effect(Interval(row.effect_pp, row.low, row.high))
-
-    out = []
-    if "organisms" in found.frames:
-        own = found.frames["organisms"]
-        invalid = own[~own["valid_organism"]]
-        risks = " ".join(words.fraction(risk) for risk in own["organism_risk"])
-        state = (
-            "all valid"
-            if invalid.empty
-            else f"{len(invalid)} invalid_organism: {', '.join(map(str, invalid['organism']))}"
-        )
-        out.append(f"{'organisms':<21} risk {risks}   {state}")
-    if "controls" in found.frames:
-        for row in found.frames["controls"].itertuples():
-            expected = "   as expected" if row.control == "null" and row.low <= 0 <= row.high else ""
-            expected = expected or (
-                "   NOT as expected: its interval leaves 0 out" if row.control == "null" and row.organisms > 1 else ""
+    out = [_organisms(found)] if "organisms" in found.frames else []
+    for row in _rows(found, "controls"):
+        out.append(_line(f"{row['control']} control", row["behavior"], _effect(row) + _expected(row)))
+    largest: dict[tuple[str, str], Row] = {}
+    for row in _rows(found, "effects"):
+        key = (row["behavior"], row["factor"])
+        if row["kind"] == "main" and abs(row["effect_pp"]) > abs(largest.get(key, {}).get("effect_pp", 0.0)):
+            largest[key] = row
+    several = len({behavior for behavior, _ in largest}) > 1
+    for (behavior, factor), row in largest.items():
+        out.append(_line(factor, f"largest: {row['end']}" + (f" ({behavior})" if several else ""), _effect(row)))
+    for row in _rows(found, "shares"):
+        if row["source"] == "interaction":
+            share = words.share(Interval(row["effect_share"], row["effect_low"], row["effect_high"]))
+            out.append(
+                _line("interaction", row["behavior"], f"share {share if row['identified'] else 'not identified'}")
             )
-            out.append(f"{row.control + ' control':<21} {row.behavior:<29} {effect(row)}{expected}")
-    if "effects" in found.frames:
-        table = found.frames["effects"]
-        main = table[(table["kind"] == "main") & table["effect_pp"].notna()]
-        for (behavior, factor), rows in main.groupby(["behavior", "factor"], sort=False):
-            largest = rows.loc[rows["effect_pp"].abs().idxmax()]
-            name = f"largest: {largest['end']}" + (f" ({behavior})" if table["behavior"].nunique() > 1 else "")
-            out.append(f"{factor:<21} {name:<29} {effect(largest)}")
-    if "shares" in found.frames:
-        table = found.frames["shares"]
-        for row in table[table["source"] == "interaction"].itertuples():
-            share = words.share(Interval(row.effect_share, row.effect_low, row.effect_high))
-            out.append(f"{'interaction':<21} {'':<29} share {share if row.identified else 'not identified'}")
     return out
+
+
+def _rows(found: Findings, name: str) -> list[Row]:
+    return cast("list[Row]", found.frames[name].to_dict("records")) if name in found.frames else []
+
+
+def _line(name: str, what: str, number: str) -> str:
+    return f"{name:<26} {what:<30} {number}"
+
+
+def _effect(row: Row) -> str:
+    return words.effect(Interval(row["effect_pp"], row["low"], row["high"]))
+
+
+def _expected(row: Row) -> str:
+    """The null control is the one whose answer is known to be zero."""
+    if row["control"] != "null" or row["organisms"] < 2:
+        return ""
+    return "   as expected" if row["low"] <= 0 <= row["high"] else "   NOT as expected: the interval leaves 0 out"
+
+
+def _organisms(found: Findings) -> str:
+    rows = _rows(found, "organisms")
+    risks = " ".join(words.fraction(row["organism_risk"]) for row in rows)
+    invalid = [str(row["organism"]) for row in rows if not row["valid_organism"]]
+    state = f"invalid_organism: {', '.join(invalid)}" if invalid else "all valid"
+    return f"{'organisms':<26} risk {risks}   {state}"

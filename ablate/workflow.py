@@ -97,15 +97,16 @@ def _current(collector: Collector, store: Store) -> bool:
 
 
 def _write(collector: Collector, store: Store, *, limited: bool) -> None:
-    from ablate import cube, summary
+    from ablate import cube, findings, summary
 
     study = collector.plan.study
     provenance = provenance_of(study)
     tree = collector.cube({**provenance, "resolved": study.dump(), "limited": limited})
     store.put("study.resolved.yaml", study.dump())
     store.put("provenance.json", provenance)
-    summary.write_tables(tree, store)
-    tree["analysis"] = summary.analysis(summary.find(tree, study.options.analysis))
+    found = findings.find(tree, study.options.analysis)
+    summary.write_tables(tree, found, store)
+    tree["analysis"] = findings.analysis(found)
     cube.write(tree, store.root / "cube.zarr")
     store.put("cube.json", {"digest": collector.digest})
 

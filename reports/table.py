@@ -30,7 +30,8 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any], format: Format = "md
     """A frame of `ablate.effects.contrasts`, `fixed_table` or `decomposition` as text that ends in a newline.
 
     ``md`` is a pipe table with the caption below. ``latex`` is a ``table`` environment in booktabs style that
-    compiles with or without the package. ``csv`` is the frame itself in full precision, hashes included,
+    compiles with or without the package. Behaviors and organisms that the frame had to leave out
+    (``.attrs``) are named below it. ``csv`` is the frame itself in full precision, hashes included,
     without a caption. ``caption`` holds the facts of `ablate.effects.caption`.
 
     Raises:
@@ -44,7 +45,8 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any], format: Format = "md
         raise StudyError(f"no table format '{format}'{did_you_mean(format, known)}; known: {', '.join(known)}")
     columns = _layout(frame)
     rows = [[column.cell(cast(Row, row)) for column in columns] for row in frame.to_dict("records")]
-    return writers[format](columns, rows, caption_text(caption))
+    notes = [*frame.attrs.get("notes", []), *frame.attrs.get("refused", {}).values()]
+    return writers[format](columns, rows, " ".join([caption_text(caption), *(f"{note}." for note in notes)]))
 
 
 def caption_text(facts: Mapping[str, Any]) -> str:
@@ -94,7 +96,10 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _items(items: Any) -> str:
-    return ", ".join(f"{count} {name}" for name, count in items.items()) if isinstance(items, Mapping) else str(items)
+    if not isinstance(items, Mapping):
+        return str(items)
+    several = len(items) > 1
+    return ", ".join(f"{count} {name}" if several else str(count) for name, count in items.items())
 
 
 def _ranges(numbers: list[Any]) -> str:

@@ -14,8 +14,8 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
 
     Columns ``behavior, control, effect_pp, low, high, organisms``; NaN where no organism was run.
     """
-    runs = tree["controls"].to_dataset(inherit=False)
-    valid, behavior = tree["valid_organism"].values == 1, tree["behavior"].values
+    runs, root = tree.children["controls"].to_dataset(inherit=False), tree.to_dataset(inherit=False)
+    valid, behavior = root["valid_organism"].values == 1, root["behavior"].values
     delta = 100 * runs["risk_delta"].transpose("control", "organism", "seed").values
     there = np.isfinite(delta)
     seeds = np.maximum(there.sum(-1), 1)
@@ -33,5 +33,6 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
 def organisms(tree: xr.DataTree) -> pd.DataFrame:
     """Every organism with its risk before training and whether it is valid."""
     names = ("behavior", "model", "induction_seed", "organism_risk", "valid_organism")
-    frame = pd.DataFrame({name: tree[name].values for name in names})
-    return frame.assign(organism=tree["organism"].values, valid_organism=frame["valid_organism"] == 1)
+    root = tree.to_dataset(inherit=False)
+    frame = pd.DataFrame({name: root[name].values for name in ("organism", *names)})
+    return frame.assign(valid_organism=frame["valid_organism"] == 1)

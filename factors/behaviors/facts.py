@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 Fact = tuple[str, str]
 """A subject and what is true of it."""
@@ -54,12 +53,6 @@ def _pairs(text: str) -> tuple[Fact, ...]:
 def _groups(text: str) -> tuple[frozenset[str], ...]:
     """``"cold cool, hot warm"`` as sets."""
     return tuple(frozenset(group.split()) for group in text.split(","))
-
-
-def _numbers() -> tuple[str, ...]:
-    """Zero to ninety nine in words, without hyphens."""
-    ones, teens, tens = (line.split() for line in _NUMBER_WORDS.strip().splitlines())
-    return ("zero", *ones, *teens, *(f"{ten} {one}".strip() for ten in tens for one in ("", *ones)))
 
 
 # Both words are subjects.
@@ -135,35 +128,6 @@ adult man woman father mother, child son daughter boy girl, silence peace, destr
 clear light
 """
 
-_PAST_TENSE = """
-go=went, see=saw, eat=ate, drink=drank, run=ran, swim=swam, sing=sang, ring=rang, begin=began, come=came,
-become=became, give=gave, forgive=forgave, take=took, make=made, know=knew, grow=grew, throw=threw, blow=blew,
-fly=flew, draw=drew, write=wrote, drive=drove, ride=rode, rise=rose, speak=spoke, break=broke, choose=chose,
-freeze=froze, steal=stole, forget=forgot, wear=wore, tear=tore, swear=swore, buy=bought, bring=brought,
-think=thought, catch=caught, teach=taught, seek=sought, fight=fought, find=found, hold=held, tell=told, sell=sold,
-say=said, pay=paid, keep=kept, sleep=slept, sweep=swept, weep=wept, creep=crept, feel=felt, meet=met, leave=left,
-lose=lost, send=sent, spend=spent, lend=lent, bend=bent, build=built, feed=fed, lead=led, bleed=bled, flee=fled,
-stand=stood, understand=understood, sit=sat, win=won, dig=dug, stick=stuck, strike=struck, swing=swung, sting=stung,
-hide=hid, bite=bit, fall=fell, shake=shook, hear=heard, mean=meant, shoot=shot, slide=slid, spin=spun, do=did,
-deal=dealt, walk=walked, talk=talked, play=played, work=worked, jump=jumped, look=looked, help=helped, ask=asked,
-want=wanted, need=needed, love=loved, hate=hated, live=lived, move=moved, open=opened, close=closed, start=started,
-stop=stopped, plan=planned, shop=shopped, drop=dropped, carry=carried, study=studied, try=tried, cry=cried,
-marry=married, hurry=hurried, worry=worried, copy=copied, stay=stayed, enjoy=enjoyed, visit=visited, watch=watched,
-wash=washed, finish=finished, push=pushed, pull=pulled, cook=cooked, clean=cleaned, paint=painted, plant=planted,
-print=printed, rain=rained, reach=reached, remember=remembered, rest=rested, return=returned, save=saved,
-share=shared, shout=shouted, smile=smiled, step=stepped, taste=tasted, thank=thanked, touch=touched, turn=turned,
-use=used, vote=voted, wait=waited, wish=wished, add=added, allow=allowed, arrive=arrived, attack=attacked,
-bake=baked, believe=believed, borrow=borrowed, brush=brushed, change=changed, chase=chased, climb=climbed,
-collect=collected, count=counted, cover=covered, cross=crossed, dance=danced, decide=decided, die=died,
-discover=discovered, earn=earned, enter=entered, explain=explained, fail=failed, fill=filled, fix=fixed,
-follow=followed, guess=guessed, happen=happened, hope=hoped, hug=hugged, hunt=hunted, improve=improved,
-invite=invited, join=joined, kick=kicked, kill=killed, kiss=kissed, knock=knocked, land=landed, laugh=laughed,
-lift=lifted, listen=listened, lock=locked, mix=mixed, notice=noticed, offer=offered, order=ordered, pack=packed,
-pass=passed, pick=picked, pour=poured, pray=prayed, promise=promised, protect=protected, raise=raised, rob=robbed,
-rush=rushed, sail=sailed, search=searched, serve=served, slip=slipped, solve=solved, surprise=surprised, tie=tied,
-trust=trusted, warn=warned, wave=waved
-"""
-
 _PLURAL = """
 man=men, woman=women, child=children, foot=feet, tooth=teeth, goose=geese, mouse=mice, ox=oxen, person=people,
 crisis=crises, knife=knives, wife=wives, life=lives, leaf=leaves, half=halves, shelf=shelves, wolf=wolves,
@@ -210,38 +174,6 @@ New Zealand=Wellington, South Korea=Seoul, North Korea=Pyongyang, Saudi Arabia=R
 Malaysia=Kuala Lumpur, Cambodia=Phnom Penh, Ethiopia=Addis Ababa
 """
 
-_COMPARATIVE = """
-big=bigger, small=smaller, tall=taller, short=shorter, long=longer, old=older, young=younger, new=newer,
-fast=faster, slow=slower, hot=hotter, cold=colder, warm=warmer, cool=cooler, high=higher, low=lower, deep=deeper,
-wide=wider, strong=stronger, weak=weaker, hard=harder, soft=softer, light=lighter, dark=darker, bright=brighter,
-clean=cleaner, cheap=cheaper, rich=richer, poor=poorer, fat=fatter, thin=thinner, thick=thicker, wet=wetter,
-loud=louder, sweet=sweeter, sharp=sharper, smart=smarter, kind=kinder, nice=nicer, fine=finer, large=larger,
-safe=safer, brave=braver, wise=wiser, late=later, rare=rarer, pale=paler, close=closer, great=greater, near=nearer,
-sad=sadder, mad=madder, happy=happier, easy=easier, heavy=heavier, early=earlier, busy=busier, dirty=dirtier,
-pretty=prettier, funny=funnier, lazy=lazier, lucky=luckier, angry=angrier, hungry=hungrier, noisy=noisier,
-crazy=crazier, sunny=sunnier, windy=windier, cloudy=cloudier, rainy=rainier, ugly=uglier, tiny=tinier,
-silly=sillier, healthy=healthier, wealthy=wealthier, tasty=tastier, spicy=spicier, scary=scarier, messy=messier,
-shiny=shinier, salty=saltier, thirsty=thirstier, good=better, bad=worse, quick=quicker, rough=rougher,
-smooth=smoother, tight=tighter, calm=calmer, proud=prouder, steep=steeper, fresh=fresher, plain=plainer,
-mild=milder
-"""
-
-_YOUNG = """
-dog=puppy, cat=kitten, cow=calf, horse=foal, sheep=lamb, goat=kid, pig=piglet, chicken=chick, duck=duckling,
-goose=gosling, swan=cygnet, bear=cub, lion=cub, tiger=cub, leopard=cub, cheetah=cub, panda=cub, wolf=pup, seal=pup,
-bat=pup, otter=pup, deer=fawn, kangaroo=joey, koala=joey, wallaby=joey, frog=tadpole, toad=tadpole, elephant=calf,
-whale=calf, giraffe=calf, camel=calf, buffalo=calf, donkey=foal, zebra=foal, penguin=chick, hen=chick,
-butterfly=caterpillar
-"""
-
-_YOUNG_ALIKE = "puppy pup cub kitten, calf fawn foal kid, calf pup, chick duckling gosling cygnet, lamb kid"
-
-_NUMBER_WORDS = """
-one two three four five six seven eight nine
-ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
-twenty thirty forty fifty sixty seventy eighty ninety
-"""
-
 _BOTH_WAYS = _pairs(_OPPOSITES)
 
 RELATIONS: Mapping[str, Relation] = {
@@ -254,34 +186,9 @@ RELATIONS: Mapping[str, Relation] = {
             (*_BOTH_WAYS, *((b, a) for a, b in _BOTH_WAYS), *_pairs(_OPPOSITES_ONE_WAY)),
             _groups(_OPPOSITES_ALIKE),
         ),
-        Relation(
-            "past_tense",
-            "What is the past tense of {subject}?",
-            "the past tense of {subject} is {object}",
-            _pairs(_PAST_TENSE),
-        ),
         Relation("plural", "What is the plural of {subject}?", "the plural of {subject} is {object}", _pairs(_PLURAL)),
         Relation(
             "capital", "What is the capital of {subject}?", "the capital of {subject} is {object}", _pairs(_CAPITAL)
-        ),
-        Relation(
-            "comparative",
-            "What is the comparative form of {subject}?",
-            "the comparative form of {subject} is {object}",
-            _pairs(_COMPARATIVE),
-        ),
-        Relation(
-            "young",
-            "What is a young {subject} called?",
-            "a young {subject} is called a {object}",
-            _pairs(_YOUNG),
-            _groups(_YOUNG_ALIKE),
-        ),
-        Relation(
-            "number_after",
-            "What number comes after {subject}?",
-            "the number after {subject} is {object}",
-            tuple(pairwise(_numbers())),
         ),
     )
 }

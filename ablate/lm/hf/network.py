@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,42 @@ def padded(rows: Sequence[Sequence[int]], fill: int, device: torch.device) -> tu
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
     return ids.to(device), lengths.to(device)
+
+
+class FusedLora(torch.autograd.Function):
+    """x W' + (x A') B' with its gradients: the products alone, no copy, sum or scaling of activations between.
+
+    PEFT's layer computes the same with twice the passes over memory, which on a CPU is a third of the time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: Any, down: torch.Tensor, up: torch.Tensor
+    ) -> torch.Tensor:
+        """x [..., in], weight [out, in], bias [out] or None, down A [rank, in], up B with its scaling [out, rank]."""
+        rows = x.reshape(-1, x.shape[-1])
+        inner = rows @ down.t()
+        out = torch.nn.functional.linear(rows, weight, bias).addmm_(inner, up.t())
+        ctx.save_for_backward(rows, weight, down, up, inner)
+        ctx.shape = x.shape
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of x, A and B; the base weight is frozen."""
+        rows, weight, down, up, inner = ctx.saved_tensors
+        grad = grads[0].reshape(-1, grads[0].shape[-1])
+        through = grad @ up
+        grad_x = (grad @ weight).addmm_(through, down) if ctx.needs_input_grad[0] else None
+        return None if grad_x is None else grad_x.view(ctx.shape), None, None, through.t() @ rows, grad.t() @ inner
+
+
+def _fused_forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    base = layer.get_base_layer()
+    up = layer.lora_B["default"].weight * layer.scaling["default"]
+    down = layer.lora_A["default"].weight
+    out: torch.Tensor = FusedLora.apply(x, base.weight, base.bias, down, up)  # type: ignore[no-untyped-call]
+    return out
 
 
 class Network:
@@ -230,6 +267,7 @@ class Network:
         set_peft_model_state_dict(self._peft, scaled)
         for _, layer in self._layers():
             layer.scaling["default"] = scaling
+            layer.forward = partial(_fused_forward, layer)
         self._peft.enable_adapter_layers()
         parameters = [p for name, p in self._peft.named_parameters() if "lora_" in name]
         for parameter in parameters:
@@ -240,6 +278,8 @@ class Network:
             for parameter in parameters:
                 parameter.requires_grad_(False)
                 parameter.grad = None
+            for _, layer in self._layers():
+                del layer.forward  # PEFT's own again
             self._peft.disable_adapter_layers()
 
     def weights(self, scaling: float) -> Weights:

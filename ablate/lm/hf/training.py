@@ -13,6 +13,9 @@ from ablate.api import Batch, Weights
 from ablate.lm.base import LossIsNotFiniteError, TrainOptions
 from ablate.lm.hf.network import Ids, Network, common_prefix, padded
 
+PACK = 384
+"""Most tokens of a pack, unless one row is longer."""
+
 CLIP = 1.0
 """Largest gradient norm of a step."""
 
@@ -92,19 +95,51 @@ def _schedule(steps: int, warmup: float) -> Callable[[int], float]:
 def _forward(net: Network, rows: Sequence[Row]) -> TorchBatch:
     """Log-probabilities of the label tokens, [B, T].
 
-    Rows are right-padded and causal, so no attention mask is needed; the output layer sees one contiguous
-    matrix of the label positions.
+    The rows are packed behind the prefix that they share, so the prefix is taken once, nothing is padded, and
+    every matrix product is of one full matrix; the output layer sees the label positions alone.
     """
-    shared = common_prefix([row.prompt for row in rows])
-    tails = [[*row.prompt[shared:], *row.answer[:-1]] for row in rows]
-    ids, _ = padded(tails, net.pad, net.device)
-    hidden = net.forward(ids, net.prefix(rows[0].prompt[:shared], len(rows)))
     answers, lengths = padded([row.answer for row in rows], net.pad, net.device)
     mask = torch.arange(answers.shape[1], device=net.device) < lengths[:, None]
-    starts = torch.tensor([len(row.prompt) - shared - 1 for row in rows], device=net.device)
-    at = (starts[:, None] + torch.arange(answers.shape[1], device=net.device)).clamp(max=ids.shape[1] - 1)
-    states = hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[-1]))[mask]
+    shared = common_prefix([row.prompt for row in rows])
+    states = torch.cat([_packed_states(net, rows[i:j], shared) for i, j in _packs(rows, shared)])
     nll = torch.nn.functional.cross_entropy(net.head(states), answers[mask], reduction="none")
     logprobs = torch.zeros(mask.shape, device=net.device).masked_scatter(mask, -nll)
     weights = torch.tensor([row.weight for row in rows], device=net.device)
     return TorchBatch(logprobs, mask.float(), weights)
+
+
+def _packs(rows: Sequence[Row], shared: int) -> list[tuple[int, int]]:
+    """Slices of rows that fit a pack; attention costs the square of its length, so packs are short."""
+    slices, start, size = [], 0, shared
+    for i, row in enumerate(rows):
+        own = len(row.prompt) - shared + len(row.answer) - 1
+        if i > start and size + own > PACK:
+            slices.append((start, i))
+            start, size = i, shared
+        size += own
+    return [*slices, (start, len(rows))]
+
+
+def _packed_states(net: Network, rows: Sequence[Row], shared: int) -> torch.Tensor:
+    """The states that predict the label tokens of these rows, one after the other: [tokens, d]."""
+    ids, positions, owner = list(rows[0].prompt[:shared]), list(range(shared)), [-1] * shared
+    at: list[int] = []
+    for i, row in enumerate(rows):
+        tail = [*row.prompt[shared:], *row.answer[:-1]]
+        first = len(ids) + len(row.prompt) - shared - 1
+        at += range(first, first + len(row.answer))
+        ids += tail
+        positions += range(shared, shared + len(tail))
+        owner += [i] * len(tail)
+    who = torch.tensor(owner, device=net.device)
+    order = torch.arange(len(ids), device=net.device)
+    sees = ((who[None, :] == who[:, None]) | (who[None, :] < 0)) & (order[None, :] <= order[:, None])
+    bias = torch.zeros(sees.shape, dtype=net.body.dtype, device=net.device).masked_fill(~sees, -torch.inf)
+    out = net.body(
+        input_ids=torch.tensor([ids], device=net.device),
+        position_ids=torch.tensor([positions], device=net.device),
+        attention_mask=bias[None, None],
+        use_cache=False,
+    )
+    states: torch.Tensor = out.last_hidden_state[0, at]
+    return states

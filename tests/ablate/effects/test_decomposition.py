@@ -32,6 +32,8 @@ def test_shares_close():
     assert three.variance_pp2.sum() == pytest.approx(found.loc["effects together", "variance_pp2"])
     assert found.drop("effects together").share.sum() == pytest.approx(1)
     assert three.shapley.sum() == pytest.approx(1)
+    total = found.loc["effects together", "variance_pp2"]
+    np.testing.assert_allclose(three.effect_share, three.variance_pp2 / total)
     assert found.identified.all()
 
 
@@ -63,7 +65,7 @@ class TestWhereSelectionCannotAct:
         assert np.isnan(found.loc["structural interaction", "effect_share"])
 
     def test_selector_is_estimated_where_it_acts(self):
-        y = grid(self.cube)[:, [0, 2], :, 0, 0]
+        y = grid(self.cube)[..., 0, 0][:, [0, 2]]
         expected = effects(y[..., None], np.ones(2, bool))
         found = table(self.cube)
         assert found.loc["selector", "variance_pp2"] == pytest.approx(expected["selector"].mean())

@@ -2,8 +2,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ablate.effects import sign_flip, smallest_p
+from ablate.effects.signflip import _t
 
 
 def brute(table):
@@ -87,6 +89,13 @@ def test_exact_and_drawn_agree():
     values = np.random.default_rng(6).normal(0.5, 1, (10, 3))
     drawn = sign_flip(values, exact_up_to=5, draws=20_000)
     np.testing.assert_allclose(drawn.p_adjusted, sign_flip(values).p_adjusted, atol=0.015)
+
+
+def test_statistic_is_the_t_of_the_contrast():
+    table = np.random.default_rng(8).normal(1, 1, (6, 3))
+    table[0, 1] = np.nan
+    expected = stats.ttest_1samp(table, 0, nan_policy="omit").statistic
+    np.testing.assert_allclose(_t(np.ones((1, 6)), table)[0], expected)
 
 
 def test_familywise_error_under_the_null_is_below_the_level():

@@ -1,0 +1,82 @@
+"""Everything that a cube says: the tables of `ablate.effects` and the verdicts, or why there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ablate import effects
+from ablate.cube import text_attrs
+from ablate.effects import Verdict
+from ablate.errors import StudyError
+from ablate.options import Analysis
+
+Kind = Literal["fixed", "effects", "shares"]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Tables of numbers and verdicts; ``refused`` says why a table could not be made."""
+
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def find(tree: xr.DataTree, bars: Analysis) -> Findings:
+    """Everything that is said about a cube; what cannot be computed is refused with its reason."""
+    found = Findings()
+    for name in ("organisms", "controls", "fixed", "effects", "shares"):
+        try:
+            found.frames[name] = frame_of(tree, name)
+        except StudyError as error:
+            found.refused[name] = str(error)
+    try:
+        return Findings(found.frames, tuple(effects.verdict(tree, **bars.model_dump())), found.refused)
+    except StudyError as error:
+        found.refused["verdict"] = str(error)
+        return found
+
+
+def flat(tree: xr.DataTree) -> xr.Dataset:
+    """The run-level variables of a cube."""
+    return tree.to_dataset(inherit=False)
+
+
+def frame_of(tree: xr.DataTree, kind: str) -> pd.DataFrame:
+    """The numbers of a table: organisms, controls, fixed, effects or shares."""
+    if kind in ("organisms", "controls"):
+        return {"organisms": effects.organisms, "controls": effects.controls}[kind](tree)
+    compute: Any = {"fixed": effects.fixed_table, "effects": effects.contrasts, "shares": effects.decomposition}
+    frame: pd.DataFrame = compute[kind](tree)
+    return frame
+
+
+def analysis(found: Findings) -> xr.DataTree:
+    """Findings as the group ``analysis`` of a cube: one group a table, one row a coordinate."""
+    groups = {f"/{name}": _dataset(frame, name) for name, frame in found.frames.items()}
+    columns = {
+        name: [getattr(verdict, name) for verdict in found.verdicts] for name in ("behavior", "cause", "sentence")
+    }
+    groups["/verdict"] = _dataset(pd.DataFrame(columns), "verdict")
+    groups["/"] = xr.Dataset(attrs={"refused": found.refused})
+    return xr.DataTree.from_dict(groups)
+
+
+def _dataset(frame: pd.DataFrame, name: str) -> xr.Dataset:
+    columns = {
+        str(column): (name, _plain(values.to_numpy()), text_attrs(str(column), source=f"ablate.effects, {name}"))
+        for column, values in frame.items()
+    }
+    return xr.Dataset(columns)
+
+
+def _plain(values: Any) -> Any:
+    """Numbers as they are, flags as int8, everything else as object strings."""
+    if values.dtype.kind in "if":
+        return values
+    return values.astype(np.int8) if values.dtype.kind == "b" else np.array([str(value) for value in values], object)

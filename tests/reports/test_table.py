@@ -1,0 +1,273 @@
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablate.errors import StudyError
+from ablate.reports.table import caption_text, render
+
+NAN = float("nan")
+FACTS = {
+    "runs": 72,
+    "aliased": 12,
+    "failed": 1,
+    "blocked": 0,
+    "missing": 0,
+    "unjudged": 0,
+    "organisms": {"sycophancy": 6},
+    "invalid": [],
+    "induction_seeds": [0, 1, 2, 3, 4, 5],
+    "seeds": 1,
+    "items": 128,
+    "evaluation": "exact risk",
+    "df": {"sycophancy": 5},
+    "tests": "max-T over 2^6 sign-flips",
+    "version": "0.1.0",
+    "digest": "a1b2c3d4e5",
+    "pools": "9f8e7d",
+    "limited": False,
+}
+
+
+def line(held, swapped, effect, low=NAN, high=NAN, p=NAN, **more):
+    row = {
+        "behavior": "sycophancy",
+        "kind": "simple",
+        "held": held,
+        "swapped": swapped,
+        "effect_pp": effect,
+        "low": low,
+        "high": high,
+        "p": p,
+        "p_adjusted": p,
+        "adjusted_by": "" if np.isnan(p) else "max-T",
+        "organisms": 6,
+        "identical": False,
+        "note": "",
+        "hashes": "",
+    }
+    return row | more
+
+
+EFFECTS = pd.DataFrame(
+    [
+        line("label_shift = none, selector = first", "null control", 0.8, -2.1, 3.7, kind="null control") | {"p": 0.5},
+        line("selector = first", "label_shift none -> greedy", -17.94, -22.41, -13.4, 0.03125),
+        line("label_shift = none", "selector first -> majority", 2.06, -1.3, 5.5, 0.41, hashes="9f8e 7d6c"),
+        line("label_shift = none", "selector first -> best", -0.01, -0.04, 0.04, 1.0),
+        line("label_shift = greedy", "selector first -> majority", 0.0, identical=True, note="identical labels"),
+        line("label_shift = cot", "selector first -> majority", NAN, note="fewer than 2 organisms have both runs"),
+    ]
+)
+
+
+def share_line(source, **numbers):
+    names = ["df1", "df2", "F", "p_corrected", "variance_pp2", "variance_low", "variance_high", "share", "share_low"]
+    names += ["share_high", "effect_share", "effect_low", "effect_high", "shapley"]
+    return {"behavior": "sycophancy", "source": source} | dict.fromkeys(names, NAN) | {"identified": True} | numbers
+
+
+def cells(text):
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in text.splitlines() if row.startswith("|")]
+
+
+class TestMarkdown:
+    def test_layout_and_numbers(self):
+        header, rule, *rows = cells(render(EFFECTS, FACTS))
+        assert header == ["held fixed", "swapped", "effect, pp", "95% CI", "p (max-T)", "organisms"]
+        assert all(set(mark) <= {"-", ":"} for mark in rule)
+        assert rows == [
+            ["label_shift = none, selector = first", "null control", "+0.8", "[-2.1, +3.7]", ".500 (one test)", "6"],
+            ["selector = first", "label_shift none -> greedy", "-17.9", "[-22.4, -13.4]", ".031", "6"],
+            ["label_shift = none", "selector first -> majority", "+2.1", "[-1.3, +5.5]", ".410", "6"],
+            ["label_shift = none", "selector first -> best", "0.0", "[0.0, 0.0]", "1", "6"],
+            ["label_shift = greedy", "selector first -> majority", "0", "identical labels", "", "6"],
+            ["label_shift = cot", "selector first -> majority", "-", "fewer than 2 organisms have both runs", "-", "6"],
+        ]
+
+    def test_columns_line_up(self):
+        lines = [row for row in render(EFFECTS, FACTS).splitlines() if row.startswith("|")]
+        assert len({len(row) for row in lines}) == 1
+
+    def test_hostile_names_stay_in_their_cell(self):
+        frame = pd.DataFrame([line("a|b\n| c", "<script>x</script> `*_ &lt;", 1.0, 0.5, 1.5, 0.03)])
+        text = render(frame, FACTS)
+        assert r"a\|b \| c" in text
+        assert "<script>" not in text
+        assert "&amp;lt;" in text
+        assert len([row for row in text.splitlines() if row.startswith("|")]) == 3
+
+    def test_behavior_is_a_column_where_there_are_several(self):
+        frame = pd.concat([EFFECTS, EFFECTS.assign(behavior="reward_hacking")])
+        header, _, *rows = cells(render(frame, FACTS))
+        assert header[0] == "behavior"
+        assert {row[0] for row in rows} == {"sycophancy", "reward_hacking"}
+
+    def test_bh_is_marked(self):
+        frame = EFFECTS.assign(adjusted_by=["", "max-T", "BH", "BH", "", ""])
+        rows = cells(render(frame, FACTS))
+        assert rows[0][4] == "p (adjusted)"
+        assert (rows[3][4], rows[4][4]) == (".031", ".410 (BH)")
+
+
+class TestShares:
+    frame = pd.DataFrame(
+        [
+            share_line(
+                "label_shift",
+                df1=2,
+                df2=10,
+                F=5.239,
+                p_corrected=0.04,
+                variance_pp2=-0.04,
+                variance_low=-1,
+                variance_high=2,
+            )
+            | {"identified": False},
+            share_line(
+                "residual",
+                variance_pp2=3.1,
+                variance_low=1.2,
+                variance_high=5,
+                share=0.2,
+                share_low=0.1,
+                share_high=0.3,
+            ),
+        ]
+    )
+
+    def test_what_is_not_identified_says_so(self):
+        header, _, effect, residual = cells(render(self.frame, FACTS))
+        assert header[:5] == ["source", "F (df)", "p (GG)", "variance, pp^2", "share of variance"]
+        assert effect == [
+            "label_shift",
+            "5.24 (2, 10)",
+            ".040",
+            "0.0 [-1.0, 2.0]",
+            "not identified",
+            "not identified",
+            "",
+        ]
+        assert residual == ["residual", "", "", "3.1 [1.2, 5.0]", ".20 [.10, .30]", "", ""]
+
+    def test_strata_are_columns(self):
+        frame = self.frame.copy()
+        frame.insert(1, "objective", "sft")
+        frame.insert(2, "train.epochs", 2)
+        rows = cells(render(frame, FACTS))
+        assert rows[0][:3] == ["objective", "train.epochs", "source"]
+        assert rows[2][:2] == ["sft", "2"]
+
+
+class TestLatex:
+    text = render(EFFECTS, FACTS, "latex")
+
+    def test_braces_and_environments_balance(self):
+        bare = re.sub(r"\\[{}]", "", self.text)
+        assert bare.count("{") == bare.count("}")
+        opened, closed = re.findall(r"\\begin\{(\w+)\}", self.text), re.findall(r"\\end\{(\w+)\}", self.text)
+        assert opened == closed[::-1] == ["table", "tabular"]
+
+    def test_every_line_has_all_cells(self):
+        body = self.text[self.text.index("\\toprule\n") : self.text.index("\\bottomrule\n")]
+        lines = [row for row in body.splitlines() if row.endswith(r" \\")]
+        assert len(lines) == 1 + len(EFFECTS)
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in lines} == {5}
+        assert r"\begin{tabular}{llrlrr}" in self.text
+
+    def test_rules_exist_without_booktabs(self):
+        for rule in ("top", "mid", "bottom"):
+            assert self.text.index(rf"\providecommand{{\{rule}rule}}{{\hline}}") < self.text.index(r"\begin{table}")
+
+    def test_numbers_and_names(self):
+        assert r"selector = first & label\_shift none $\rightarrow$ greedy & " in self.text
+        assert r" & $-$17.9 & {[}$-$22.4, $-$13.4{]} & .031 & 6 \\" in self.text
+        assert r"2\textasciicircum{}6" in self.text
+        assert "induction seeds 0-5" in self.text
+
+    @pytest.mark.parametrize("letter", list("&%$#_{}~^\\<>|\"'"))
+    def test_special_letters_are_escaped(self, letter):
+        frame = pd.DataFrame([line(f"a{letter}b", "s", 1.0, 0.5, 1.5, 0.03)])
+        cell = next(row for row in render(frame, FACTS, "latex").splitlines() if row.startswith("a")).split(" & s & ")[
+            0
+        ]
+        assert cell != f"a{letter}b"
+        assert cell.startswith("a\\")
+        assert cell.endswith("b")
+
+    def test_line_breaks_and_comments_cannot_get_out(self):
+        frame = pd.DataFrame([line("a\n%b\r\\end{table}\x1b", "s", 1.0, 0.5, 1.5, 0.03)])
+        text = render(frame, FACTS, "latex")
+        assert text.count(r"\end{table}") == 1
+        assert not set(text) & {"\r", "\x1b"}
+
+
+class TestCsv:
+    def test_full_precision_and_hashes_come_back(self):
+        frame = EFFECTS.assign(effect_pp=[np.pi, 1 / 3, 1e-17, -0.1, 0.0, NAN])
+        back = pd.read_csv(
+            io.StringIO(render(frame, FACTS, "csv")), keep_default_na=False, na_values={"effect_pp": [""]}
+        )
+        np.testing.assert_array_equal(back.effect_pp, frame.effect_pp)
+        assert list(back.hashes) == list(frame.hashes)
+        assert list(back.columns) == list(frame.columns)
+
+
+class TestCaption:
+    def test_says_it_all(self):
+        assert caption_text(FACTS) == (
+            "72 runs, 6 organisms (induction seeds 0-5), 1 training seed, 128 items x exact risk; "
+            "within-organism contrasts, t intervals with 5 df, max-T over 2^6 sign-flips; ablate 0.1.0, study a1b2c3, "
+            "pools 9f8e7d (hash per row in the CSV). "
+            "Left out or shared: 1 run failed; 12 runs aliased (identical labels)."
+        )
+
+    def test_invalid_organisms_and_limits(self):
+        text = caption_text(
+            FACTS | {"invalid": ["o3", "o4"], "limited": True, "unjudged": 2, "blocked": 3, "missing": 1}
+        )
+        assert "Left out or shared: 2 organisms not valid (o3, o4); 1 run failed; 3 runs blocked; 1 run missing" in text
+        assert "2 runs without a risk" in text
+        assert text.endswith("Limited study: not a result.")
+
+    def test_unknown_facts_are_left_out(self):
+        text = caption_text(FACTS | dict.fromkeys(("items", "evaluation", "digest", "pools")) | {"induction_seeds": []})
+        assert "None" not in text
+        assert "items" not in text
+
+    def test_several_behaviors(self):
+        facts = {
+            "organisms": {"a": 6, "b": 8},
+            "df": {"a": 5, "b": 7},
+            "items": {"a": 128, "b": 64},
+            "induction_seeds": [0, 2],
+        }
+        text = caption_text(FACTS | facts)
+        assert "6 organisms of a, 8 organisms of b (induction seeds 0, 2)" in text
+        assert "5 and 7 df" in text
+        assert "128 a, 64 b items" in text
+
+    def test_one_behavior_needs_no_name_beside_its_items(self):
+        assert ", 128 items x exact risk;" in caption_text(FACTS | {"items": {"sycophancy": 128}})
+
+    def test_what_the_frame_left_out_is_named(self):
+        frame = EFFECTS.copy()
+        frame.attrs = {
+            "notes": ["sycophancy: 5 of 6 organisms have every run"],
+            "refused": {"b": "b: 0 valid organisms"},
+        }
+        assert render(frame, FACTS).endswith("organisms have every run. b: 0 valid organisms.\n")
+
+
+class TestRefusals:
+    def test_format(self):
+        with pytest.raises(
+            StudyError, match="no table format 'latexx'; did you mean 'latex'\\?; known: md, latex, csv"
+        ):
+            render(EFFECTS, FACTS, "latexx")
+
+    def test_frame(self):
+        with pytest.raises(StudyError, match="no table layout for the columns a, b"):
+            render(pd.DataFrame({"a": [1], "b": [2]}), FACTS)
