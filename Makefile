@@ -19,7 +19,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python -m pytest tests/bench -s -m bench
+	$(BIN)/python -m pytest tests/bench -m bench -q
 
 # torch first and pinned: it takes a CPU build where one is at hand, and an open range would not.
 $(VENV)/installed: setup.cfg constraints.txt

@@ -59,9 +59,8 @@ def _held_fixed(plan: Plan) -> list[str]:
     if "selector" in swapped:
         lines.append(f"every selector reads the same pool ({pools} pools, not {len(plan.cells)})")
     if "label_shift" in swapped:
-        lines.append(
-            f"every label shift starts from the same organism ({len(plan.organisms)} organisms, not {len(plan.cells)})"
-        )
+        count = len(plan.organisms)
+        lines.append(f"every label shift starts from the same organism ({count} organisms, not {len(plan.cells)})")
     if "objective" in swapped:
         lines.append(f"every objective trains on the same labels ({len({c.labels for c in plan.cells})} label sets)")
     return lines

@@ -28,6 +28,7 @@ class Display:
         self.totals: Counter[str] = Counter()
         self.ended_: Counter[str] = Counter()
         self.failed = 0
+        self._told: set[str] = set()
         self._bars: dict[str, TaskID] = {}
         self._last = time.monotonic()
         columns = (
@@ -72,9 +73,7 @@ class Display:
         self.ended_[phase] += 1
         if done.error:
             self.failed += 1
-            self.console.print(
-                f"{done.stage.kind} {done.stage.key[:8]} failed: {done.error}", highlight=False, markup=False
-            )
+            self._complain(done)
         note = f"{self.failed} failed" if self.failed else ""
         if phase in self._bars:
             self._progress.update(self._bars[phase], advance=1, note=note)
@@ -85,6 +84,13 @@ class Display:
                 f"{phase} {self.ended_[phase]}/{self.totals[phase]} stages{', ' + note if note else ''}",
                 highlight=False,
             )
+
+    def _complain(self, done: Done) -> None:
+        """Each error once; the end of the study lists the runs that it cost."""
+        if done.error not in self._told:
+            self._told.add(done.error)
+            text = f"{done.stage.kind} {done.stage.key[:8]} failed: {done.error}"
+            self.console.print(text, highlight=False, markup=False)
 
 
 def _phase(stage: Stage) -> str:

@@ -24,7 +24,7 @@ from ablate.plan import Stage
 from ablate.store import Artifact, Draft, Store
 
 POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes")
-SCREEN_TOKENS = 12
+SCREEN_TOKENS = 10
 """Longest answer to a question of the knowledge screen."""
 
 # One stream of random numbers for each use, common to all stages of an (organism, seed).

@@ -71,7 +71,13 @@ def test_defaults() -> None:
         "examples": 160,
         "epochs": 2,
         "lr": 1e-3,
+        "batch": 16,
+        "warmup": 0.1,
+        "rank": 16,
+        "alpha": 32,
         "mix": 1.0,
+        "calibration": 64,
+        "max_tokens": 16,
     }
     assert options.labels.model_dump() == {"prompts": 96, "candidates": 4, "max_tokens": 16}
     assert options.train.model_dump() == {
@@ -79,8 +85,6 @@ def test_defaults() -> None:
         "lr": 7e-4,
         "batch": 16,
         "warmup": 0.1,
-        "rank": 16,
-        "alpha": 32,
     }
     assert options.evaluate.model_dump() == {
         "items": 128,
@@ -89,7 +93,8 @@ def test_defaults() -> None:
         "decoding": "sample",
         "max_tokens": 16,
     }
-    assert (options.seeds, options.measures, options.controls) == ((0,), None, ("null",))
+    assert (options.seeds, options.embedder, options.measures) == ((0,), "minilm", None)
+    assert options.controls == ("null",)
     assert options.analysis.model_dump() == {
         "alpha": 0.05,
         "equivalence_pp": 5.0,
@@ -180,15 +185,29 @@ def test_axes_stand_in_the_order_of_the_file_and_come_back_so() -> None:
             "labels: {max_tokens: {swap: [1, 2]}}\nevaluate: {max_tokens: {swap: [3]}}",
             ["labels_max_tokens", "evaluate_max_tokens"],
         ),
-        ("train: {rank: {swap: [1, 2]}}\nevaluate: {items: {swap: [3]}}", ["train_rank", "evaluate_items"]),
+        ("train: {epochs: {swap: [1, 2]}}\nevaluate: {items: {swap: [3]}}", ["epochs", "evaluate_items"]),
     ],
 )
 def test_dimensions_have_names_of_their_own(more: str, dims: list[str] | None) -> None:
     if dims is None:
-        with pytest.raises(StudyError, match=r"did you mean 'labels.max_tokens' or 'evaluate.max_tokens'"):
+        where = r"'organism.max_tokens' or 'labels.max_tokens' or 'evaluate.max_tokens'"
+        with pytest.raises(StudyError, match=rf"train.max_tokens: unknown option; did you mean {where}\?"):
             of(SHORT + more)
     else:
         assert [axis.dim for axis in of(SHORT + more).axes[3:]] == dims
+
+
+def test_dimensions_of_the_organism_have_names_of_their_own() -> None:
+    """`rank` alone is a method of `xarray.Dataset`."""
+    organism = "sycophancy, max_tokens: {swap: [1, 2]}, rank: {swap: [4, 8]}, alpha: {swap: [8]}}"
+    study = of(SHORT.replace("sycophancy}", organism) + "labels: {max_tokens: {swap: [3]}}")
+    assert [axis.dim for axis in study.axes[3:]] == [
+        "organism_max_tokens",
+        "organism_rank",
+        "alpha",
+        "labels_max_tokens",
+    ]
+    assert [axis.organism for axis in study.axes[3:]] == [True, True, True, False]
 
 
 def test_a_point_puts_levels_into_the_options() -> None:

@@ -6,6 +6,7 @@ take that prefix once and share it across the batch; prompts are prefilled once 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -300,7 +301,9 @@ class Network:
         config = LoraConfig(
             r=rank, lora_alpha=rank, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
         )
-        self._peft = get_peft_model(self.model, config, autocast_adapter_dtype=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of transformers about a name that PEFT reads
+            self._peft = get_peft_model(self.model, config, autocast_adapter_dtype=False)
         self._peft.requires_grad_(False)
         self._rank = rank
 

@@ -4,15 +4,7 @@ import pytest
 
 from ablate.factors.behaviors.facts import RELATIONS, Relation
 
-LEAST = {
-    "opposite": 220,
-    "past_tense": 180,
-    "plural": 140,
-    "capital": 110,
-    "comparative": 80,
-    "young": 25,
-    "number_after": 60,
-}
+LEAST = {"opposite": 400, "plural": 140, "capital": 110}
 relations = pytest.mark.parametrize("relation", RELATIONS.values(), ids=RELATIONS)
 
 
@@ -32,7 +24,7 @@ def test_words_are_letters_and_single_blanks(relation):
     for word in (word for fact in relation.facts for word in fact):
         parts = word.split(" ")
         assert all(part.isascii() and part.isalpha() for part in parts), word
-        assert len(parts) == 1 or relation.name in ("capital", "number_after"), word
+        assert len(parts) == 1 or relation.name == "capital", word
         assert word.istitle() if relation.name == "capital" else word.islower(), word
 
 
@@ -48,28 +40,14 @@ def test_no_word_is_one_of_the_exchange_itself():
     )
 
 
-def test_the_young_take_the_article_a():
-    assert [answer for _, answer in RELATIONS["young"].facts if answer[0] in "aeiou"] == []
-
-
 @pytest.mark.parametrize(
     ("name", "subject", "question", "statement"),
     [
         ("opposite", "near", "What is the opposite of near?", "the opposite of near is far"),
-        ("past_tense", "go", "What is the past tense of go?", "the past tense of go is went"),
         ("plural", "mouse", "What is the plural of mouse?", "the plural of mouse is mice"),
         ("capital", "New Zealand", "What is the capital of New Zealand?", "the capital of New Zealand is Wellington"),
-        ("comparative", "big", "What is the comparative form of big?", "the comparative form of big is bigger"),
-        ("young", "dog", "What is a young dog called?", "a young dog is called a puppy"),
-        ("number_after", "seven", "What number comes after seven?", "the number after seven is eight"),
-        ("number_after", "nineteen", "What number comes after nineteen?", "the number after nineteen is twenty"),
-        ("number_after", "twenty", "What number comes after twenty?", "the number after twenty is twenty one"),
-        (
-            "number_after",
-            "ninety eight",
-            "What number comes after ninety eight?",
-            "the number after ninety eight is ninety nine",
-        ),
+        ("plural", "cat", "What is the plural of cat?", "the plural of cat is cats"),
+        ("capital", "France", "What is the capital of France?", "the capital of France is Paris"),
     ],
 )
 def test_templates(name, subject, question, statement):
@@ -106,8 +84,8 @@ def test_words_alike_are_answers(relation):
         ("opposite", "fall", "ascend"),
         ("opposite", "upper", "down"),
         ("opposite", "end", "begin"),
-        ("young", "wolf", "cub"),
-        ("young", "sheep", "kid"),
+        ("opposite", "son", "girl"),
+        ("opposite", "entrance", "departure"),
     ],
 )
 def test_nearly_right_answers_are_not_wrong(name, subject, nearly_right):

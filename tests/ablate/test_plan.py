@@ -1,0 +1,367 @@
+"""The plan: what is counted, what is shared, and which option changes which key."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+from laboratory import SMALL, WHOLE, study
+
+from ablate.keys import key_of
+from ablate.options import Analysis, Evaluate, Labels, Model, Options, Organism, Train
+from ablate.plan import KINDS, Cell, Plan, compile_study, level
+
+CONTENT = "of some labels"
+
+
+def planned(*sets: str, text: str = SMALL, name: str = "small") -> Plan:
+    return compile_study(study(*sets, text=text, name=name))
+
+
+def keys_of(plan: Plan, cell: Cell) -> dict[str, str]:
+    """Every key of one run, were its labels of the same content."""
+    organism = plan.stages[plan.organisms[cell.organism].stage]
+    train = plan.training(cell, CONTENT)
+    return {
+        "screen": organism.inputs["screen"],
+        "organism": organism.key,
+        "pool": cell.pool,
+        "embed": plan.stages[cell.measure].inputs["embedding"],
+        "scores": cell.scores or "",
+        "labels": cell.labels,
+        "measure": cell.measure,
+        "before": cell.before,
+        "train": train.key,
+        "after": plan.evaluation(cell, train.key).key,
+    }
+
+
+# What is counted
+
+
+def test_counts_of_a_study() -> None:
+    plan = planned(text=WHOLE)
+    assert len(plan.organisms) == 6
+    assert len(plan.cells) == 6 * 3 * 3
+    # the oracles take from the pool of `none`: two more score sets, no more pools
+    assert plan.counts == {
+        "screen": 1,
+        "organism": 6,
+        "pool": 18,
+        "embed": 18,
+        "scores": 6 * (3 + 1),
+        "labels": 6 * (9 + 2),
+        "measure": 6 * (9 + 2),
+        "train": 6 * (9 + 2),
+        "evaluate": 6 + 6 * (9 + 2),
+    }
+    assert set(plan.counts) == set(KINDS)
+
+
+def test_the_design_in_the_order_of_the_file() -> None:
+    plan = planned(text=WHOLE)
+    own = [cell.point for cell in plan.cells if cell.organism == 0]
+    assert own[:4] == [
+        ("none", "first", "sft"),
+        ("none", "majority", "sft"),
+        ("none", "argmax(mean_logprob)", "sft"),
+        ("greedy", "first", "sft"),
+    ]
+    assert [cell.organism for cell in plan.cells] == sorted(cell.organism for cell in plan.cells)
+    assert [(o.model, o.behavior, o.induction_seed) for o in plan.organisms] == [
+        ("tabular", "tabular", seed) for seed in range(6)
+    ]
+
+
+def test_every_input_of_a_stage_is_a_stage_of_the_plan() -> None:
+    plan = planned(text=WHOLE)
+    for stage in plan.stages.values():
+        assert set(stage.inputs.values()) <= set(plan.stages), stage.kind
+    assert all(key == stage.key for key, stage in plan.stages.items())
+
+
+def test_controls_are_there() -> None:
+    plan = planned(text=WHOLE)
+    assert Counter(name for name, _ in plan.controls) == {"null": 6, "oracle_aligned": 6, "oracle_misaligned": 6}
+    null, aligned, misaligned = (next(cell for name, cell in plan.controls if name == wanted) for wanted in
+                                 ("null", "oracle_aligned", "oracle_misaligned"))  # fmt: skip
+    assert null.options.factors.label_shift.name == "none"
+    assert null.options.factors.selector.label == "first"
+    assert aligned.options.factors.selector.label == "argmax(behavior_oracle)"
+    assert misaligned.options.factors.selector.label == "argmin(behavior_oracle)"
+    design = next(cell for cell in plan.cells if cell.point[:2] == ("none", "first"))
+    assert null.labels == design.labels, "where the design has the null run, the control is that run"
+    assert len(list(plan.runs())) == len(plan.cells) + len(plan.controls)
+
+
+def test_the_null_control_is_there_where_the_design_has_no_null_level() -> None:
+    plan = planned("factors.label_shift={swap: [greedy, clean_view]}", "controls=[]")
+    assert {name for name, _ in plan.controls} == {"null"}
+    assert all(cell.pool not in {own.pool for own in plan.cells} for _, cell in plan.controls)
+
+
+# What is shared
+
+
+def test_every_selector_reads_one_pool() -> None:
+    plan = planned(text=WHOLE)
+    pools: dict[tuple[int, Any], set[str]] = {}
+    for cell in plan.cells:
+        pools.setdefault((cell.organism, cell.point[0]), set()).add(cell.pool)
+    assert len(pools) == 18
+    assert all(len(keys) == 1 for keys in pools.values())
+    assert len(set.union(*pools.values())) == 18, "and no two label shifts share one"
+
+
+def test_two_selectors_with_one_scorer_share_its_scores() -> None:
+    plan = planned(
+        "factors.selector={swap: [{argmax: {scorer: mean_logprob}}, {argmin: {scorer: mean_logprob}}]}",
+        "factors.label_shift=none",
+    )
+    assert plan.counts["scores"] == len(plan.organisms)
+    assert plan.counts["labels"] == 2 * len(plan.organisms) + len(plan.organisms)  # and the null control's
+
+
+def test_a_training_is_named_by_the_content_of_its_labels() -> None:
+    plan = planned()
+    one, two, *_ = (cell for cell in plan.cells if cell.organism == 0 and cell.point[0] == "greedy")
+    assert one.labels != two.labels
+    assert plan.training(one, CONTENT).key == plan.training(two, CONTENT).key
+    assert plan.training(one, CONTENT).key != plan.training(two, "of other labels").key
+    other = next(cell for cell in plan.cells if cell.organism == 1)
+    assert plan.training(one, CONTENT).key != plan.training(other, CONTENT).key, "another organism is another training"
+
+
+def test_an_objective_trains_on_the_same_labels() -> None:
+    plan = planned("train.epochs={swap: [1, 2]}")
+    one, two = (cell for cell in plan.cells if cell.organism == 0 and cell.point[:2] == ("none", "first"))
+    assert (one.point[-1], two.point[-1]) == (1, 2)
+    assert (one.pool, one.labels, one.measure, one.before) == (two.pool, two.labels, two.measure, two.before)
+    assert plan.training(one, CONTENT).key != plan.training(two, CONTENT).key
+
+
+def test_a_seed_changes_everything_but_the_organism() -> None:
+    plan = planned("seeds=2")
+    one, two = (keys_of(plan, cell) for cell in plan.cells if cell.organism == 0 and cell.point[1] != "first"
+                and cell.point[0] == "none")  # fmt: skip
+    assert {name for name, key in one.items() if key == two[name]} == {"screen", "organism"}
+
+
+# Swapped options
+
+
+def test_a_swapped_option_is_an_axis_of_the_runs() -> None:
+    plan = planned("labels.candidates={swap: [1, 2, 4]}")
+    assert [axis.dim for axis in plan.axes] == ["label_shift", "selector", "objective", "candidates"]
+    assert len(plan.cells) == 2 * 2 * 2 * 3
+    assert plan.counts["pool"] == 2 * 2 * 3
+    assert len(plan.organisms) == 2
+
+
+def test_a_swapped_evaluation_shares_the_training() -> None:
+    plan = planned("evaluate.decoding={swap: [sample, greedy]}")
+    one, two = (keys_of(plan, cell) for cell in plan.cells if cell.organism == 0 and cell.point[0] == "none"
+                and cell.point[1] != "first")  # fmt: skip
+    assert {name for name, key in one.items() if key != two[name]} == {"before", "after"}
+    assert plan.counts["train"] * 2 == plan.counts["evaluate"] - 2 * 2 + len(plan.organisms)
+
+
+def test_a_swapped_option_of_the_organism_makes_other_organisms() -> None:
+    plan = planned("organism.mix={swap: [0.5, 1.0]}")
+    assert [axis.dim for axis in plan.axes] == ["label_shift", "selector", "objective"]
+    assert [(own.induction_seed, own.options) for own in plan.organisms] == [
+        (0, {"mix": 0.5}),
+        (1, {"mix": 0.5}),
+        (0, {"mix": 1.0}),
+        (1, {"mix": 1.0}),
+    ]
+    assert len({own.stage for own in plan.organisms}) == 4
+    assert len(plan.cells) == 4 * 4
+
+
+def test_swapped_behaviors_are_organisms_with_a_screen_each() -> None:
+    plan = planned("organism.behavior={swap: [tabular, sycophancy]}")
+    assert [own.behavior for own in plan.organisms] == ["tabular", "tabular", "sycophancy", "sycophancy"]
+    assert plan.counts["screen"] == 2
+    assert not {cell.pool for cell in plan.cells if cell.organism < 2} & {
+        cell.pool for cell in plan.cells if cell.organism >= 2
+    }
+
+
+def test_swapped_models_are_organisms_too() -> None:
+    plan = planned("model={swap: [tabular, smollm2-135m]}")
+    assert [own.model for own in plan.organisms] == ["tabular", "tabular", "smollm2-135m", "smollm2-135m"]
+    assert plan.counts["embed"] == 2 * plan.counts["organism"]
+
+
+# Which option changes which key
+
+ALL = {"screen", "organism", "pool", "embed", "scores", "labels", "measure", "before", "train", "after"}
+ORGANISM = ALL - {"screen"}
+POOL = {"pool", "embed", "scores", "labels", "measure"}
+TRAIN = {"train", "after"}
+EVALUATE = {"before", "after"}
+
+CHANGES: dict[str, tuple[str, set[str]]] = {
+    "name": ("another", set()),
+    "question": ("which one?", set()),
+    "model.name": ("other", ALL),
+    "model.dtype": ("float32", ALL),
+    "model.revision": ("v2", ALL),
+    "model.trust_remote_code": ("true", ALL),
+    "organism.behavior": ("sycophancy", ALL),
+    "organism.risk": ("0.4", ORGANISM),
+    "organism.tolerance": ("0.2", ORGANISM),
+    "organism.examples": ("33", ORGANISM),
+    "organism.epochs": ("3", ORGANISM),
+    "organism.lr": ("0.002", ORGANISM),
+    "organism.batch": ("8", ORGANISM),
+    "organism.warmup": ("0.2", ORGANISM),
+    "organism.rank": ("8", ORGANISM),
+    "organism.alpha": ("16", ORGANISM),
+    "organism.mix": ("0.9", ORGANISM),
+    "organism.calibration": ("65", ORGANISM),
+    "organism.max_tokens": ("17", ORGANISM),
+    "organism.seeds": ("[7, 8]", ORGANISM),
+    "factors.label_shift": ("{swap: [{nucleus: {top_p: 0.5}}, none]}", POOL),
+    "factors.selector": ("{swap: [first, {argmin: {scorer: mean_logprob}}]}", {"labels", "measure"}),
+    "factors.objective": ("other_sft", TRAIN),
+    "labels.prompts": ("13", POOL),
+    "labels.candidates": ("4", POOL),
+    "labels.max_tokens": ("17", POOL),
+    "train.epochs": ("2", TRAIN),
+    "train.lr": ("0.0002", TRAIN),
+    "train.batch": ("8", TRAIN),
+    "train.warmup": ("0.2", TRAIN),
+    "evaluate.items": ("13", EVALUATE),
+    "evaluate.capability": ("5", EVALUATE),
+    "evaluate.samples": ("3", EVALUATE),
+    "evaluate.decoding": ("greedy", EVALUATE),
+    "evaluate.max_tokens": ("17", EVALUATE),
+    "seeds": ("[7]", ALL - {"screen", "organism"}),
+    "measures": ("[risk, capability, price, {mmd: {permutations: 29}}]", {"measure"}),
+    "embedder": ("model", set()),  # the tabular world has one anyway
+    "controls": ("[null, oracle]", set()),
+    "analysis.alpha": ("0.01", set()),
+    "analysis.equivalence_pp": ("3", set()),
+    "analysis.share_bar": ("0.6", set()),
+    "analysis.interaction_share": ("0.2", set()),
+}
+
+
+def test_no_option_is_forgotten_below() -> None:
+    sections = {"model": Model, "organism": Organism, "labels": Labels, "train": Train, "evaluate": Evaluate,
+                "analysis": Analysis}  # fmt: skip
+    known = {f"{section}.{name}" for section, model in sections.items() for name in model.model_fields}
+    known |= {name for name in Options.model_fields if name not in (*sections, "factors")}
+    known |= {"factors.label_shift", "factors.selector", "factors.objective"}
+    assert known == CHANGES.keys()
+
+
+def _other_objective() -> None:
+    from ablate import api
+
+    @api.objective
+    def other_sft(batch: Any) -> Any:
+        """Another one."""
+
+
+@pytest.mark.parametrize(("path", "value", "changed"), [(path, *change) for path, change in CHANGES.items()])
+def test_an_option_changes_the_keys_of_what_it_changes(path: str, value: str, changed: set[str]) -> None:
+    from laboratory import with_plugins
+
+    def keys(*sets: str) -> dict[str, str]:
+        plan = planned("model={name: tabular}", *sets)
+        # the first level of the label shift and the scored selector, so that every kind of stage is looked at
+        cell = next(cell for cell in plan.cells if cell.scores)
+        return keys_of(plan, cell)
+
+    with with_plugins(_other_objective):
+        before, after = keys(), keys(f"{path}={value}")
+    assert {name for name, key in before.items() if key != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("selector", "changed"),
+    [
+        ("first", {"labels", "measure"}),
+        ("{argmax: {scorer: behavior_oracle}}", {"scores", "labels", "measure"}),
+    ],
+)
+def test_a_scorer_changes_scores_and_labels_but_no_pool(selector: str, changed: set[str]) -> None:
+    plan, other = planned("factors.selector={argmax: {scorer: mean_logprob}}"), planned(f"factors.selector={selector}")
+    before, after = keys_of(plan, plan.cells[0]), keys_of(other, other.cells[0])
+    assert {name for name, key in before.items() if key != after[name]} - {"scores"} == changed - {"scores"}
+    assert before["scores"] != after["scores"]
+
+
+def test_the_version_of_a_plug_in_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from ablate import registry
+
+    before = planned()
+    known = dict(registry._plugins)
+    known["selector", "first"] = replace(known["selector", "first"], version=2)
+    monkeypatch.setattr(registry, "_plugins", known)
+    after = planned()
+    assert level(study().options.factors.selector)["version"] == 2
+    first, scored = before.cells[0], next(cell for cell in before.cells if cell.scores)
+    assert first.labels not in after.stages
+    assert scored.labels in after.stages
+
+
+# Anywhere, anytime
+
+ALL_KEYS = f"""
+import sys, json
+from ablate.study import loads
+from ablate.plan import compile_study
+plan = compile_study(loads({WHOLE!r}, source="whole.yaml"))
+late = [plan.training(cell, "c") for cell in plan.runs()]
+print(json.dumps([list(plan.stages), [stage.key for stage in late], sorted(
+    name for name in ("torch", "transformers", "peft", "optuna", "xarray", "pandas", "zarr", "duckdb")
+    if name in sys.modules
+)]))
+"""
+
+
+def _elsewhere(seed: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-c", ALL_KEYS],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return json.loads(done.stdout)
+
+
+def test_keys_are_the_same_in_every_process_and_planning_imports_no_model() -> None:
+    plan = planned(text=WHOLE, name="whole")
+    here = [list(plan.stages), [plan.training(cell, "c").key for cell in plan.runs()]]
+    for seed in ("0", "1"):
+        *there, heavy = _elsewhere(seed)
+        assert there == here
+        assert heavy == []
+
+
+def test_a_stage_is_built_once_however_many_cells_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ablate import plan as plans
+
+    hashed: list[str] = []
+    monkeypatch.setattr(plans, "key_of", lambda payload: hashed.append("") or key_of(payload))
+    plan = planned(
+        "organism.seeds=50", "seeds=5", "labels.candidates={swap: [1, 2, 3, 4, 5]}", "train.epochs={swap: [1, 2]}"
+    )
+    assert len(plan.cells) == 50 * 5 * 5 * 2 * 2 * 2
+    assert plan.counts["pool"] == 50 * 5 * 5 * 2
+    assert plan.counts["labels"] == 50 * 5 * 5 * 2 * 2
+    # one hash for the options that stages share, one for each stage: far from one for each use of a stage
+    assert len(hashed) < 1.2 * len(plan.stages) + 200
