@@ -14,6 +14,8 @@ from ablate.errors import StudyError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ablate.workflow import Ran
+
 app = typer.Typer(
     name="ablate",
     no_args_is_help=True,
@@ -48,11 +50,13 @@ def study(
     loaded = limited(load(study, set_), limit)
     folder = out or Path("runs") / loaded.name
     console = Console(soft_wrap=True)
-    with Display(console) as display:
-        ran = run_study(loaded, folder, display, limit=limit)
-    from ablate import cube, findings, summary
-
-    summary.after_study(ran, findings.find(cube.open_cube(folder), loaded.options.analysis), study, console)
+    try:
+        with Display(console) as display:
+            ran = run_study(loaded, folder, display, limit=limit)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(_closing(ran))
     raise typer.Exit(1 if ran.errors else 0)
 
 
@@ -149,6 +153,18 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the st
     typer.echo(f"wrote {target} and {schema_file}; next: ablate plan {target}")
 
 
+def _closing(ran: Ran) -> str:
+    """What was found, where it lies, what failed."""
+    out = [] if ran.executed else ["nothing to do: the study is finished"]
+    out.append((ran.folder / "summary.txt").read_text(encoding="utf-8"))
+    tables = ran.folder / "tables" / "fixed.md"
+    out += [f"table   {tables}"] if tables.is_file() else []
+    out.append(f"cube    {ran.folder / 'cube.zarr'}")
+    out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
+    out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []
+    return "\n".join(out)
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -177,6 +193,3 @@ def main(arguments: list[str] | None = None) -> Any:
     except StudyError as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        sys.exit(130)

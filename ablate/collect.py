@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,142 +13,159 @@ import xarray as xr
 from ablate import cube as cubes
 from ablate import registry
 from ablate.api import Column, Evaluation, FloatArray, mean_outcome
-from ablate.keys import key_of
-from ablate.plan import Cell, Plan, level, measures_of
+from ablate.plan import Plan, level, measures_of
 from ablate.stages import checked, generator, read_evaluation
+from ablate.states import State
 from ablate.store import Store
-from ablate.version import __version__
 
 VALID_RISK = (0.1, 0.9)
 """An organism whose risk before training lies outside has no room to move: `invalid_organism`."""
 
-Status = Literal["missing", "ok", "failed", "blocked", "aliased"]
+
+PER_PROMPT = {
+    "label_risk": Column(
+        "risk of the label", "1", "higher is worse", "weighted mean of M over the judged labels of a prompt"
+    ),
+    "label_tokens": Column("length of the label", "tokens", "neither", "weighted mean over the labels of a prompt"),
+}
+"""Columns of the group ``labels``."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """How far a cell got: the keys that its labels named, and why it got no further."""
-
-    cell: Cell
-    status: Status
-    content: str = ""
-    train: str = ""
-    after: str = ""
-    error: str = ""
-
-
-def states(plan: Plan, store: Store) -> Iterator[State]:
-    """The state of every run, in the order of :meth:`Plan.runs`.
-
-    A run of the design whose training and evaluation an earlier one has is aliased. A run failed if a stage
-    of its own did, and is blocked if one did that others need too.
-    """
-    failed = _failed(store)
-    has = cache(store.has)
-    seen: set[tuple[bool, str]] = set()
-    for cell in plan.runs():
-        content = train = after = ""
-        if has(cell.labels):
-            content = store.read(cell.labels).notes["content"]
-            train = plan.training(cell, content).key
-            after = plan.evaluation(cell, train).key
-        if after and has(after) and has(cell.measure) and has(cell.before):
-            status: Status = "aliased" if (control := cell.point == (), after) in seen else "ok"
-            seen.add((control, after))
-            yield State(cell, status, content, train, after)
-            continue
-        measured = plan.stages[cell.measure].inputs
-        above = [key for name, key in measured.items() if name != "labels"]
-        above += [*plan.stages[cell.before].inputs.values(), cell.before, cell.scores or ""]
-        blocked = next((failed[key] for key in above if key in failed and not has(key)), "")
-        error = next((failed[key] for key in (cell.labels, cell.measure, train, after) if key in failed), "")
-        yield State(
-            cell, "blocked" if blocked else "failed" if error else "missing", content, train, "", blocked or error
-        )
-
-
-def _failed(store: Store) -> dict[str, str]:
-    """The error of every stage whose last entry in the journal is a failure."""
-    last = {entry["key"]: entry for entry in store.entries() if "key" in entry}
-    return {key: entry["error"] for key, entry in last.items() if entry["status"] == "failed"}
+class MeasureFailedError(RuntimeError):
+    """A measure of a run raised; that run has no numbers, the others do."""
 
 
 class Collector:
-    """Reads every evaluation once, measures the runs, and puts the cube together."""
+    """Reads every evaluation once, measures the runs, and puts the cube together.
 
-    def __init__(self, plan: Plan, store: Store) -> None:
+    A run of which a measure raises has failed, from then on in ``states`` too; the digest that comes of it is
+    none that a new collector has, so that the same command tries again.
+    """
+
+    def __init__(self, plan: Plan, store: Store, found: Sequence[State]) -> None:
         self.plan, self.store = plan, store
         self.measures = [level(m) for m in measures_of(plan.study.options, "run")]
         names = [m["name"] for m in (*self.measures, *(level(m) for m in measures_of(plan.study.options, "labels")))]
         self.columns: dict[str, Column] = {}
         for name in names:
             self.columns |= registry.get("measure", name).traits["columns"]
-        self.states = list(states(plan, store))
-        self._before: dict[str, Evaluation] = {}
-
-    @property
-    def digest(self) -> str:
-        """What the cube is made of: equal digests, equal cubes."""
-        ends = [[state.status, state.after, state.cell.measure, state.error] for state in self.states]
-        return key_of([cubes.SCHEMA_VERSION, __version__, self.plan.study.digest, self.measures, ends])
+        self.states = list(found)
+        self._evaluations: dict[str, Evaluation] = {}
+        self._own: dict[int, list[str]] = defaultdict(list)  # evaluations of each organism itself
+        for key, i in dict.fromkeys((state.cell.before, state.cell.organism) for state in self.states):
+            if store.has(key):
+                self._own[i].append(key)
+        self._places: dict[int, dict[str, int]] = {}
 
     def cube(self, attrs: Mapping[str, Any]) -> xr.DataTree:
         """The cube of the study as far as it got."""
-        design = self.states[: len(self.plan.cells)]
-        runs = [self._run(state) for state in design]
+        runs = [self._run(i) for i in range(len(self.plan.cells))]
         tree = cubes.build(
-            [self._organism(i, design) for i in range(len(self.plan.organisms))],
+            [self._organism(i) for i in range(len(self.plan.organisms))],
             {axis.dim: axis.labels for axis in self.plan.axes},
             self.plan.study.options.seeds,
             runs,
-            self.columns,
-            [self._items(i, design) for i in range(len(self.plan.organisms))],
+            {**self.columns, **PER_PROMPT},
+            [list(self._items(i).values()) for i in range(len(self.plan.organisms))],
             attrs,
+            labels=self._labels(),
         )
-        tree["controls"] = self._controls(self.states[len(self.plan.cells) :])
+        tree["controls"] = self._controls()
         return tree
 
     def _evaluation(self, key: str) -> Evaluation:
-        """The evaluation of an organism, which many runs are compared to."""
-        if key not in self._before:
-            self._before[key] = read_evaluation(self.store.read(key))
-        return self._before[key]
+        """An evaluation, kept: many runs are compared to that of their organism, and aliased runs share theirs."""
+        if key not in self._evaluations:
+            self._evaluations[key] = read_evaluation(self.store.read(key))
+        return self._evaluations[key]
+
+    def _measured(self, i: int) -> tuple[State, dict[str, float], FloatArray | None, FloatArray | None]:
+        """Run ``i`` with its numbers, or as failed."""
+        try:
+            return self.states[i], *self._values(self.states[i])
+        except MeasureFailedError as failed:
+            self.states[i] = replace(self.states[i], status="failed", after="", error=str(failed))
+            return self.states[i], {}, None, None
 
     def _values(self, state: State) -> tuple[dict[str, float], FloatArray | None, FloatArray | None]:
         if not state.after:
             return {}, None, None
-        before, after = self._evaluation(state.cell.before), read_evaluation(self.store.read(state.after))
+        before, after = self._evaluation(state.cell.before), self._evaluation(state.after)
         values = {name: float(value) for name, value in self.store.read(state.cell.measure).json("values.json").items()}
         for measure in self.measures:
             plugin = registry.get("measure", measure["name"])
             rng = generator("measure", self.plan.organisms[state.cell.organism].induction_seed, state.cell.seed)
-            values |= checked(plugin, plugin(before, None, after, rng, **measure["options"]))
-        return values, item_means(before), item_means(after)
+            try:
+                values |= checked(plugin, plugin(before, None, after, rng, **measure["options"]))
+            except Exception as error:  # whatever a plug-in raises is this run's failure, not the study's
+                raise MeasureFailedError(f"measure '{plugin.name}': {type(error).__name__}: {error}") from error
+        return values, self._placed(state, before), self._placed(state, after)
 
-    def _run(self, state: State) -> cubes.Run:
+    def _placed(self, state: State, evaluation: Evaluation) -> FloatArray:
+        """Mean outcome of every item of the organism; NaN where this evaluation did not ask it."""
+        i = state.cell.organism
+        if i not in self._places:
+            self._places[i] = {name: place for place, name in enumerate(self._items(i))}
+        means = np.full(len(self._places[i]), np.nan, np.float32)
+        means[[self._places[i][prompt.id] for prompt in evaluation.prompts]] = item_means(evaluation)
+        return means
+
+    def _run(self, i: int) -> cubes.Run:
+        state, values, before, after = self._measured(i)
         cell = state.cell
-        values, before, after = self._values(state)
         keys = {"organism": self.plan.organisms[cell.organism].stage, "pool": cell.pool}
-        keys |= {name: key for name, key in (("labels", state.content), ("train", state.train)) if key}
+        keys |= {
+            name: key
+            for name, key in (("labels", state.content), ("train", state.train), ("after", state.after))
+            if key
+        }
         point = dict(zip((axis.dim for axis in self.plan.axes), cell.point, strict=True))
         return cubes.Run(cell.organism, point, cell.seed, state.status, values, before, after, keys, state.error)
 
-    def _organism(self, i: int, design: list[State]) -> cubes.Organism:
+    def _organism(self, i: int) -> cubes.Organism:
         own = self.plan.organisms[i]
-        before = {
-            state.cell.before for state in design if state.cell.organism == i and self.store.has(state.cell.before)
-        }
-        risks = [mean_outcome(_risk_items(self._evaluation(key))) for key in sorted(before)]
+        risks = [mean_outcome(_risk_items(self._evaluation(key))) for key in self._own[i]]
         risk = float(np.mean(risks)) if risks else float("nan")
-        valid = VALID_RISK[0] <= risk <= VALID_RISK[1]
+        valid = (
+            not risks or VALID_RISK[0] <= risk <= VALID_RISK[1]
+        )  # one that was not made is not invalid, it is missing
         return cubes.Organism(own.model, own.behavior, own.induction_seed, own.options, risk, valid)
 
-    def _items(self, i: int, design: list[State]) -> list[cubes.Item]:
-        key = next((s.cell.before for s in design if s.cell.organism == i and self.store.has(s.cell.before)), None)
-        prompts = self._evaluation(key).prompts if key else ()
-        return [cubes.Item(prompt.id, prompt.kind, prompt.split, prompt.item) for prompt in prompts]
+    def _items(self, i: int) -> dict[str, cubes.Item]:
+        """Every evaluation prompt of an organism by id: where their number is swapped, the union."""
+        prompts = (prompt for key in self._own[i] for prompt in self._evaluation(key).prompts)
+        return {prompt.id: cubes.Item(prompt.id, prompt.kind, prompt.split, prompt.item) for prompt in prompts}
 
-    def _controls(self, found: list[State]) -> xr.Dataset:
+    def _labels(self) -> dict[str, Any]:
+        """What the labels of every run are, prompt by prompt: [*cells, prompt], NaN where a prompt got none."""
+        axes = self.plan.axes
+        dims = [len(self.plan.organisms), *(len(axis.labels) for axis in axes[:3]), len(self.plan.study.options.seeds)]
+        dims += [len(axis.labels) for axis in axes[3:]]
+        prompts = max(state.cell.options.labels.prompts for state in self.states)
+        arrays = {name: np.full((*dims, prompts), np.nan) for name in PER_PROMPT}
+        seeds = list(self.plan.study.options.seeds)
+        for state in self.states[: len(self.plan.cells)]:
+            if state.content:
+                point = [axis.labels.index(label) for axis, label in zip(axes, state.cell.point, strict=True)]
+                at = (state.cell.organism, *point[:3], seeds.index(state.cell.seed), *point[3:])
+                for name, values in self._of_labels(state).items():
+                    arrays[name][at][: len(values)] = values
+        return arrays
+
+    def _of_labels(self, state: State) -> dict[str, FloatArray]:
+        pool = self.store.read(state.cell.pool).arrays("pool.safetensors")
+        weights = self.store.read(state.cell.labels).arrays("labels.safetensors")["weights"]
+        judged = np.where(np.isnan(pool["outcome"]), 0.0, weights)
+        outcome = np.nan_to_num(pool["outcome"])
+
+        def mean(values: FloatArray, by: FloatArray) -> FloatArray:
+            total = by.sum(1)
+            means: FloatArray = np.divide((values * by).sum(1), total, out=np.full(len(total), np.nan), where=total > 0)
+            return means
+
+        return {"label_risk": mean(outcome, judged), "label_tokens": mean(pool["lengths"], weights)}
+
+    def _controls(self) -> xr.Dataset:
         """Runs with a known answer, outside the design: dims (control, organism, seed)."""
         names = [name for name, _ in self.plan.controls]
         order = {name: i for i, name in enumerate(dict.fromkeys(names))}
@@ -156,10 +173,11 @@ class Collector:
         shape = (len(order), len(self.plan.organisms), len(seeds))
         values = {name: np.full(shape, np.nan) for name in self.columns}
         status = np.zeros(shape, np.int8)
-        for name, state in zip(names, found, strict=True):
+        for i, name in enumerate(names, len(self.plan.cells)):
+            state, numbers, _, _ = self._measured(i)
             at = order[name], state.cell.organism, seeds[state.cell.seed]
             status[at] = cubes.STATUSES.index(state.status)
-            for column, value in self._values(state)[0].items():
+            for column, value in numbers.items():
                 values[column][at] = value
         dims = ("control", "organism", "seed")
         data = {name: (dims, array, cubes.column_attrs(self.columns[name])) for name, array in values.items()}

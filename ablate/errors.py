@@ -11,6 +11,10 @@ class StudyError(Exception):
     """A mistake of the user: the command prints the message and exits 2."""
 
 
+class FatalError(StudyError):
+    """Nothing more can be done until the user mends it: no room on the disk, no such model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One fault in a study file; ``line`` and ``col`` count from 1, 0 where there is no file position."""

@@ -37,14 +37,14 @@ def forecast(study: Study, folder: Path) -> dict[str, Any]:
         "held_fixed": _held_fixed(plan),
         "wall_s": None if unknown else round(sum(timings[kind] * count for kind, count in to_run.items() if count), 1),
         "timings": timed,
-        "smallest_p": 2.0 / 2 ** min(organisms_per_behavior(plan).values()),
+        "smallest_p": 2.0 / 2 ** min(organisms_per_verdict(plan).values()),
         "alpha": study.options.analysis.alpha,
     }
 
 
-def organisms_per_behavior(plan: Plan) -> Counter[str]:
-    """Organisms that a verdict about each behavior can count on."""
-    return Counter(organism.behavior for organism in plan.organisms)
+def organisms_per_verdict(plan: Plan) -> Counter[str]:
+    """Organisms that a verdict can count on: those of one behavior, model and options."""
+    return Counter(str((own.behavior, own.model, dict(own.options))) for own in plan.organisms)
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -68,17 +68,18 @@ def _held_fixed(plan: Plan) -> list[str]:
 
 def _there(plan: Plan, store: Store) -> Counter[str]:
     """Stages that need not run, trainings and evaluations of known label content among them."""
-    there = {stage.key: stage.kind for stage in plan.stages.values() if store.has(stage.key)}
+    keys = set(store.keys())
+    there = {stage.key: stage.kind for stage in plan.stages.values() if stage.key in keys}
     for cell in plan.runs() if there else ():
         if cell.labels in there:
             train = plan.training(cell, store.read(cell.labels).notes["content"])
             late = (train, plan.evaluation(cell, train.key))
-            there |= {stage.key: stage.kind for stage in late if store.has(stage.key)}
+            there |= {stage.key: stage.kind for stage in late if stage.key in keys}
     return Counter(there.values())
 
 
 def _timings(folder: Path, plan: Plan) -> tuple[dict[str, float], int]:
-    """Mean seconds of each kind of stage, from this folder's journal or else from those beside it of the same models."""
+    """Mean seconds of each kind of stage, from this folder's journal, else from its neighbors'."""
     models = sorted({organism.model for organism in plan.organisms})
     own = _walls([folder])
     if own:
@@ -101,8 +102,7 @@ def _means(walls: Mapping[str, list[float]]) -> tuple[dict[str, float], int]:
 
 
 def _models(folder: Path) -> list[str]:
-    names = (Store(folder).get(path.name) for path in folder.glob("model-*.json"))
-    return sorted({entry["name"] for entry in names if isinstance(entry, dict) and "name" in entry})
+    return sorted({entry["name"] for entry in Store(folder).models() if isinstance(entry, dict) and "name" in entry})
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -119,10 +119,9 @@ def in_words(found: Mapping[str, Any]) -> str:
     lines += [f"  {name:<{width}}  {text:<50} {role}".rstrip() for name, text, role in rows]
     stages = found["stages"]
     words = {"pool": "pools", "scores": "score sets", "labels": "label sets"}
-    counted = ", ".join(f"{stages[kind]['needed']} {word}" for kind, word in words.items() if kind in stages)
-    lines.append(
-        f"{found['runs']} runs from {found['organisms']} organisms, {counted}, at most {stages['train']['needed']} trainings"
-    )
+    sizes = [f"{found['runs']} runs from {found['organisms']} organisms"]
+    sizes += [f"{stages[kind]['needed']} {word}" for kind, word in words.items() if kind in stages]
+    lines.append(f"{', '.join(sizes)}, at most {stages['train']['needed']} trainings")
     lines.append(f"  controls: {', '.join(f'{name} ({count})' for name, count in found['controls'].items())}")
     lines += [f"  held fixed by sharing: {line}" for line in found["held_fixed"]]
     cached = sum(stage["cached"] for stage in stages.values())
@@ -150,7 +149,7 @@ def _duration(found: Mapping[str, Any]) -> str:
 
 def progress_in_words(folder: Path) -> str:
     """How far the study of a folder got, from its files alone."""
-    from ablate.collect import states
+    from ablate.states import states
     from ablate.study import loads
     from ablate.workflow import describe
 

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 from ablate import registry
 from ablate.keys import key_of
 from ablate.levels import Level
-from ablate.options import Options
+from ablate.options import Options, label_of
 from ablate.study import Axis, Study
 
 KINDS = ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "train", "evaluate")
@@ -98,8 +99,8 @@ class Plan:
             "rng": [own.induction_seed, cell.seed],
         }
         inputs = {"screen": self.stages[own.stage].inputs["screen"], "organism": own.stage}
-        key = stage("train", details, inputs).key  # without the key of the labels: their content counts
-        return Stage("train", key, details, {**inputs, "labels": cell.labels})
+        key = stage("train", details, inputs).key  # without the keys of labels and pool: their content counts
+        return Stage("train", key, details, {**inputs, "labels": cell.labels, "pool": cell.pool})
 
     def evaluation(self, cell: Cell, train: str) -> Stage:
         """The evaluation of a cell after the training ``train``."""
@@ -110,9 +111,7 @@ class Plan:
     def counts(self) -> Counter[str]:
         """Distinct stages of each kind; trainings and evaluations are at most so many."""
         counts = Counter(known.kind for known in self.stages.values())
-        late = {
-            (c.labels, id(c.options.train), c.options.factors.objective, id(c.options.evaluate)) for c in self.runs()
-        }
+        late = {(c.labels, c.options.train, c.options.factors.objective, c.options.evaluate) for c in self.runs()}
         counts["train"] = len({key[:3] for key in late})
         counts["evaluate"] += len(late)
         return counts
@@ -120,8 +119,10 @@ class Plan:
 
 def stage(kind: str, options: Mapping[str, Any], inputs: Mapping[str, str], digest: str | None = None) -> Stage:
     """A stage with its key; ``digest`` is ``key_of(options)`` where it is known."""
-    identity = [kind, VERSIONS[kind], digest or key_of(options), inputs]
-    return Stage(kind, key_of(identity), options, inputs)
+    # the canonical JSON of [kind, version, digest, inputs], written out because a plan has a hundred thousand
+    names = ",".join(f'"{name}":"{inputs[name]}"' for name in sorted(inputs))
+    identity = f'["{kind}",{VERSIONS[kind]},"{digest or key_of(options)}",{{{names}}}]'
+    return Stage(kind, sha256(identity.encode()).hexdigest(), options, inputs)
 
 
 def level(value: Level) -> dict[str, Any]:
@@ -145,6 +146,7 @@ class _Compiler:
         self.axes = tuple(axis for axis in study.axes if not axis.organism)
         self.stages: dict[str, Stage] = {}
         self.measures = [level(m) for m in measures_of(study.options, "labels")]
+        self.embeds = any(registry.get("measure", m["name"]).traits["embeds"] for m in self.measures)
         self._options: dict[tuple[Any, ...], tuple[dict[str, Any], str]] = {}
         self._built: dict[tuple[Any, ...], str] = {}
 
@@ -196,10 +198,9 @@ class _Compiler:
             },
             {"screen": screen},
         )
-        named = {
-            axis.dim: name for axis, name in zip(self.organism_axes, _names(self.organism_axes, levels), strict=True)
-        }
-        return OrganismPlan(model.name, behavior.label, induction_seed, named, key)
+        names = zip(self.organism_axes, _names(self.organism_axes, levels), strict=True)
+        named = {axis.dim: name for axis, name in names if axis.path not in ("model", "organism.behavior")}
+        return OrganismPlan(label_of(model), behavior.label, induction_seed, named, key)
 
     def _cell(self, own: int, organism: OrganismPlan, options: Options, point: tuple[Any, ...], seed: int) -> Cell:
         rng = [organism.induction_seed, seed]
@@ -248,7 +249,7 @@ class _Compiler:
             },
             policy,
         )
-        if not any(registry.get("measure", m["name"]).traits["embeds"] for m in self.measures):
+        if not self.embeds:
             return pool, None
         return pool, self._stage(
             "embed", ("embed", pool), lambda: self._embedder(options), {"pool": pool}, shared=("embed", options.model)

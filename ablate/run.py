@@ -12,9 +12,9 @@ from ablate.plan import KINDS, Cell, Plan, Stage
 from ablate.store import Store
 
 REPAIRS = 2
-"""How often one stage may find its inputs corrupt before that counts as its failure."""
+"""How often one stage may find the same input corrupt before that counts as its failure."""
 
-# What is nearest to a finished run goes first, so that a study that is stopped leaves whole runs.
+# Phase by phase: organisms, pools, labels; then each training is followed by its evaluation.
 RANK = {
     kind: i for i, kind in enumerate((*KINDS[:2], "evaluate", "pool", "embed", "scores", "labels", "measure", "train"))
 }
@@ -48,7 +48,7 @@ class Driver:
         self._missing: dict[str, set[str]] = {}
         self._users: dict[str, list[str]] = defaultdict(list)
         self._ready: list[tuple[int, int, str]] = []
-        self._repairs: dict[str, int] = defaultdict(int)
+        self._repairs: dict[tuple[str, str], int] = defaultdict(int)
         self._cells: dict[str, list[Cell]] = defaultdict(list)
 
     def run(self) -> None:
@@ -107,7 +107,7 @@ class Driver:
     def _ended(self, done: Done) -> None:
         stage = done.stage
         self.executed += 1
-        if done.corrupt and self._repairs[stage.key] < REPAIRS:
+        if done.corrupt and self._repairs[stage.key, done.corrupt] < REPAIRS:
             self._repair(stage, done.corrupt)
             return
         status = "failed" if done.error else "ok"
@@ -123,11 +123,13 @@ class Driver:
 
     def _repair(self, stage: Stage, corrupt: str) -> None:
         """Set the corrupt artifact aside, make it again, and then the stage that met it."""
-        self._repairs[stage.key] += 1
+        self._repairs[stage.key, corrupt] += 1
         self.store.log(key=corrupt, kind=self.stages[corrupt].kind, status="corrupt", error="")
         self.store.discard(corrupt)
         self._there.discard(corrupt)
-        self._wait_for(self.stages[corrupt])
+        if corrupt not in self._missing:
+            self._wait_for(self.stages[corrupt])
+            self.watch.added(self.stages[corrupt])
         self._wait_for(stage)
 
     def _block(self, key: str, cause: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ablate import registry
 from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Pool, Prompt
-from ablate.errors import StudyError
+from ablate.errors import FatalError, StudyError
 from ablate.keys import key_of
 from ablate.lm import load_embedder, load_model
 from ablate.lm.base import Example, LanguageModel, TrainOptions
@@ -64,7 +64,7 @@ class Workplace:
         known = self.store.get(file)
         lm = load_model({**options, "dtype": known["dtype"]} if known else options)
         if known and known["weights"] != lm.identity["weights"]:
-            raise StudyError(
+            raise FatalError(
                 f"model '{options['name']}' has other weights here than those this folder was begun with; "
                 "go on where it was begun, or choose another folder (--out)"
             )
@@ -89,7 +89,7 @@ class Workplace:
         """The adapter that a stage left."""
         return self.keep("weights", key, lambda: self.store.read(key).arrays("adapter.safetensors"))
 
-    def pool(self, key: str, stage: Stage | None = None) -> Pool:
+    def pool(self, key: str) -> Pool:
         """The pool that a stage left, with its prompts."""
         return self.keep("pool", key, lambda: _read_pool(self.store.read(key)))
 
@@ -133,7 +133,7 @@ def _organism(stage: Stage, place: Workplace, draft: Draft, progress: Progress |
         place.model(stage.options),
         place.behavior(stage),
         OrganismOptions(**stage.options["organism"]),
-        objective=partial(registry.get("objective", "sft")),
+        objective=registry.get("objective", "sft"),
         seed=stage.options["rng"][0],
         rng=partial(generator, "organism", *stage.options["rng"]),
         progress=progress,
@@ -159,7 +159,7 @@ def _pool(stage: Stage, place: Workplace, draft: Draft, progress: Progress | Non
 
 def _embed(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
     pool = place.pool(stage.inputs["pool"])
-    embedder = _kept(place.embedders, stage.options["embedder"], lambda: _embedder(stage, place))
+    embedder = _kept(place.embedders, key_of(stage.options), lambda: _embedder(stage, place))
     flat = embedder.embed([text for row in pool.texts for text in row])
     draft.arrays("embedding.safetensors", {"embedding": flat.reshape(*pool.lengths.shape, -1)})
 
@@ -195,7 +195,7 @@ def _labels(stage: Stage, place: Workplace, draft: Draft, progress: Progress | N
         for i, prompt in enumerate(pool.prompts)
     ]
     draft.arrays("labels.safetensors", {"weights": weights})
-    draft.note(content=key_of(content), pool=stage.inputs["pool"])
+    draft.note(content=key_of(content))
 
 
 def _measure(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
@@ -220,7 +220,7 @@ def _measure(stage: Stage, place: Workplace, draft: Draft, progress: Progress | 
 
 
 def _train(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
-    pool = place.pool(place.store.read(stage.inputs["labels"]).notes["pool"])
+    pool = place.pool(stage.inputs["pool"])
     weights = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")["weights"]
     examples = [
         Example(prompt, tuple(tokens.tolist()), weight)

@@ -35,7 +35,7 @@ import numpy.typing as npt
 import safetensors.numpy
 from filelock import FileLock, Timeout
 
-from ablate.errors import StudyError
+from ablate.errors import FatalError, StudyError
 from ablate.keys import canonical
 
 RECEIPT = "receipt.json"
@@ -95,7 +95,7 @@ def _disk(path: Path) -> Iterator[None]:
         if error.errno is None or error.errno not in _DISK_FAULTS:
             raise
         what, remedy = _DISK_FAULTS[error.errno]
-        raise StudyError(f"{error.filename or path}: {what}; {remedy}") from error
+        raise FatalError(f"{error.filename or path}: {what}; {remedy}") from error
 
 
 def _sync(path: Path) -> None:
@@ -483,6 +483,10 @@ class Store:
             return json.loads((self.root / name).read_bytes())
         except (FileNotFoundError, ValueError):
             return None
+
+    def models(self) -> list[Any]:
+        """What was noted of the models that this folder used (`model-*.json`)."""
+        return [self.get(file.name) for file in sorted(self.root.glob("model-*.json"))]
 
     def put(self, name: str, value: Any) -> None:
         """Write a small file of the folder, whole or not at all: text as it is, anything else as JSON."""

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ablate import cube
 from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
-from ablate.findings import Findings, Kind, flat, frame_of
+from ablate.findings import Findings, Kind, frame_of
 from ablate.reports.table import render
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
-    from rich.console import Console
 
     from ablate.store import Store
-    from ablate.workflow import Ran
 
 Format = Literal["md", "latex", "csv"]
 Row = Mapping[str, Any]
@@ -26,50 +25,29 @@ SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
 
 def table_text(folder: Path, kind: Kind, format: Format) -> str:
     """A table of a study's folder with its caption, computed from the cube."""
-    return rendered(cube.open_cube(folder), kind, format)
+    tree = cube.open_cube(folder)
+    return rendered(tree, frame_of(tree, kind), format)
 
 
-def rendered(tree: xr.DataTree, kind: Kind, format: Format) -> str:
-    """A table of a cube with its caption."""
-    return render(frame_of(tree, kind), caption(flat(tree)), format)
+def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
+    """A table with the caption of its cube."""
+    return render(frame, caption(tree), format)
 
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     """Every table that could be made, in every format, under ``tables/``."""
-    kinds: tuple[Kind, ...] = ("fixed", "effects", "shares")
-    for kind in kinds:
-        if kind not in found.refused:
-            for format, suffix in SUFFIX.items():
-                store.put(f"tables/{kind}{suffix}", rendered(tree, kind, format))
+    for kind in ("fixed", "effects", "shares"):
+        for format, suffix in SUFFIX.items() if kind in found.frames else ():
+            store.put(f"tables/{kind}{suffix}", rendered(tree, found.frames[kind], format))
 
 
-def after_study(ran: Ran, found: Findings, command: str, console: Console) -> None:
-    """Say what was found, where it lies, and what failed."""
-
-    def say(text: str = "") -> None:
-        console.print(text, markup=False, highlight=False)
-
-    if ran.executed == 0:
-        say("nothing to do: the study is finished")
-    for line in lines(found):
-        say(line)
+def text(found: Findings) -> str:
+    """What the study found: numbers, verdicts, and why a table could not be made."""
+    out = lines(found)
     for verdict in found.verdicts:
-        say()
-        say(
-            f"VERDICT  {verdict.cause}: {verdict.sentence}"
-            if len(found.verdicts) == 1
-            else f"VERDICT  {verdict.behavior}: {verdict.cause}: {verdict.sentence}"
-        )
-    for name, why in found.refused.items():
-        say(f"no {name}: {why}")
-    say()
-    if (ran.folder / "tables" / "fixed.md").is_file():
-        say(f"table   {ran.folder / 'tables' / 'fixed.md'}")
-    say(f"cube    {ran.folder / 'cube.zarr'}")
-    for run, error in ran.errors[:10]:
-        say(f"failed: {run}: {error}")
-    if ran.errors:
-        say(f"{len(ran.errors)} runs failed or are blocked; `ablate study {command}` tries them again.")
+        about = f"{verdict.behavior}: " if len(found.verdicts) > 1 else ""
+        out += ["", f"VERDICT  {about}{verdict.sentence}"]
+    return "\n".join([*out, *(f"no {name}: {why}" for name, why in found.refused.items())]) + "\n"
 
 
 def lines(found: Findings) -> list[str]:

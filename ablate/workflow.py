@@ -5,25 +5,24 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ablate.errors import StudyError
+from ablate.errors import FatalError, StudyError
 from ablate.plan import Plan, compile_study
 from ablate.run import Driver, Watch
+from ablate.states import State, digest, states
 from ablate.store import CorruptArtifactError, Store
 from ablate.study import Study
 from ablate.version import __version__
 
-if TYPE_CHECKING:
-    from ablate.collect import Collector
-
 PACKAGES = ("torch", "transformers", "peft", "optuna", "numpy", "scikit-learn", "pingouin", "xarray", "zarr")
 REPAIRS = 3
-"""How often corrupt artifacts that only the cube reads are made again."""
+"""How often the study is driven and read again because the cube met a corrupt artifact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,11 @@ def limited(study: Study, limit: int | None) -> Study:
     """The study at most so large on every side: other keys, another name, and no verdict."""
     if limit is None:
         return study
+    swapped = {axis.path for axis in study.axes} & {"labels.prompts", "evaluate.items", "evaluate.capability"}
+    if swapped:
+        raise StudyError(
+            f"--limit: {', '.join(sorted(swapped))} is swapped in this study, so its size cannot be limited"
+        )
     options = study.options
     sizes = {
         "name": f"{study.name}.limit{limit}",
@@ -57,28 +61,24 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
     Raises:
         StudyError: something only the user can mend; what was made until then is kept.
     """
-    from ablate.collect import Collector
-
     plan, store = compile_study(study), Store(folder)
     with store.locked(study.name):
         store.claim(study.digest, study.name)
-        executed = 0
-        for _ in range(REPAIRS):
+        store.put("study.resolved.yaml", study.dump())
+        executed, repaired = 0, set[str]()
+        while True:
             executed += _drive(plan, store, watch)
-            collector = Collector(plan, store)
+            found = list(states(plan, store))
             try:
-                if executed or not _current(collector, store):
-                    _write(collector, store, limited=limit is not None)
+                if executed or not _current(plan, found, store):
+                    _write(plan, found, store, limited=limit is not None)
                 break
-            except CorruptArtifactError as found:
-                store.discard(found.key)
-        else:
-            raise StudyError(
-                f"{folder}: artifacts come back corrupt from the disk; check it, then run the same command"
-            )
-    design = collector.states[: len(plan.cells)]
-    counts: Counter[str] = Counter(state.status for state in design)
-    failed = [state for state in collector.states if state.status in ("failed", "blocked")]
+            except CorruptArtifactError as corrupt:
+                if corrupt.key in repaired:
+                    raise FatalError(f"{corrupt}, twice; check the disk, then run the same command") from None
+                repaired |= {corrupt.key, *_set_aside(store)}
+    counts: Counter[str] = Counter(state.status for state in found[: len(plan.cells)])
+    failed = [state for state in found if state.status in ("failed", "blocked")]
     return Ran(folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed))
 
 
@@ -91,24 +91,45 @@ def _drive(plan: Plan, store: Store, watch: Watch) -> int:
     return driver.executed
 
 
-def _current(collector: Collector, store: Store) -> bool:
-    """Whether the cube on disk is of just these results."""
-    return store.get("cube.json") == {"digest": collector.digest} and (store.root / "cube.zarr").is_dir()
+def _set_aside(store: Store) -> Iterator[str]:
+    """Discard every artifact that is not as it was written: where one is damaged, others may be."""
+    for key in store.keys():
+        try:
+            store.verify(key)
+        except CorruptArtifactError:
+            store.discard(key)
+            yield key
 
 
-def _write(collector: Collector, store: Store, *, limited: bool) -> None:
+def _current(plan: Plan, found: list[State], store: Store) -> bool:
+    """Whether the cube on disk is whole, and of just these results."""
+    seal = {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")}
+    return bool(store.get("cube.json") == seal)
+
+
+def _fingerprint(folder: Path) -> str:
+    """The hash of all files of a folder, names and contents."""
+    total = sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(str(file.relative_to(folder)).encode() + sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> None:
     from ablate import cube, findings, summary
+    from ablate.collect import Collector
 
-    study = collector.plan.study
-    provenance = provenance_of(study)
-    tree = collector.cube({**provenance, "resolved": study.dump(), "limited": limited})
-    store.put("study.resolved.yaml", study.dump())
+    provenance = {**provenance_of(plan.study), "models": store.models()}
+    collector = Collector(plan, store, found)
+    tree = collector.cube({**provenance, "resolved": plan.study.dump(), "limited": limited})
+    found[:] = collector.states  # a measure of a run may have failed
+    said = findings.find(tree, plan.study.options.analysis)
+    summary.write_tables(tree, said, store)
+    store.put("summary.txt", summary.text(said))
     store.put("provenance.json", provenance)
-    found = findings.find(tree, study.options.analysis)
-    summary.write_tables(tree, found, store)
-    tree["analysis"] = findings.analysis(found)
+    tree["analysis"] = findings.analysis(said)
     cube.write(tree, store.root / "cube.zarr")
-    store.put("cube.json", {"digest": collector.digest})
+    store.put("cube.json", {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")})
 
 
 def provenance_of(study: Study) -> dict[str, Any]:
@@ -123,8 +144,7 @@ def provenance_of(study: Study) -> dict[str, Any]:
     return {
         "name": study.name,
         "question": study.question,
-        "study": study.digest[:12],
-        "items": study.options.evaluate.items,
+        "digest": study.digest[:12],
         "evaluation": _evaluation(study),
         "seeds": list(study.options.seeds),
         "versions": versions,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 from pydantic import Field
-from sklearn.metrics.pairwise import euclidean_distances
+from scipy.spatial.distance import pdist, squareform
 
 from ablate.api import Column, FloatArray, LabelSet, measure
 
@@ -33,20 +33,23 @@ def mmd(
     """Labels against the organism's own unshifted answers to the same prompts, one of each a prompt.
 
     Where the labels were picked from the organism's own pool, the answer that they are compared to is
-    another candidate of that pool, so that both are independent draws; with one candidate there is none.
+    another of its K candidates, so that no answer is compared to itself; with one candidate there is none. Those
+    that were left over are (K p - s) / (K - 1) and not p, so that MMD^2 would be (K / (K - 1))^2 too large.
     """
     given = np.flatnonzero(labels.weights.sum(1) > 0)
     picked = np.array([rng.choice(len(row), p=row / row.sum()) for row in labels.weights[given]], int)
     own = rng.random(labels.reference_embedding.shape[:2])[given]
+    scale = 1.0
     if labels.pool.tokens is labels.reference.tokens or np.array_equal(labels.pool.tokens, labels.reference.tokens):
         own[np.arange(len(given)), picked] = -1.0
+        scale = (1 - 1 / own.shape[1]) ** 2
     other = own.argmax(1)
     if len(given) < 2 or (own.max(1) < 0).any():
         return {"mmd2": float("nan"), "mmd2_p": float("nan")}
     value, p = mmd2(
         labels.embedding[given, picked], labels.reference_embedding[given, other], rng, permutations=permutations
     )
-    return {"mmd2": value, "mmd2_p": p}
+    return {"mmd2": value * scale, "mmd2_p": p}
 
 
 def mmd2(x: FloatArray, y: FloatArray, rng: np.random.Generator, *, permutations: int = 199) -> tuple[float, float]:
@@ -62,9 +65,8 @@ def mmd2(x: FloatArray, y: FloatArray, rng: np.random.Generator, *, permutations
         permutations: B of p = (1 + b) / (1 + B).
     """
     n = len(x)
-    squared = euclidean_distances(np.concatenate([x, y]).astype(np.float64), squared=True)
-    upper = squared[np.triu_indices(2 * n, 1)]
-    positive = upper[upper > 0]
+    upper = pdist(np.concatenate([x, y]).astype(np.float64), "sqeuclidean")  # exactly 0 between answers that are equal
+    squared, positive = squareform(upper), upper[upper > 0]
     if not len(positive):
         return 0.0, 1.0
     kernel = np.exp(-squared / np.median(positive))
@@ -73,5 +75,6 @@ def mmd2(x: FloatArray, y: FloatArray, rng: np.random.Generator, *, permutations
     signs = rng.choice(np.array([-1.0, 1.0]), (permutations, n))
     value = h.sum() / (n * (n - 1))
     permuted = ((signs @ h) * signs).sum(1) / (n * (n - 1))
-    exceed = int((permuted >= value * (1 - 1e-12)).sum())
+    rounding = 1e-12 * np.abs(h).sum() / (n * (n - 1))
+    exceed = int((permuted >= value - rounding).sum())
     return float(value), (1 + exceed) / (1 + permutations)

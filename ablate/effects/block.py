@@ -144,6 +144,10 @@ def blocks(cube: Cube) -> list[Block]:
             no probability.
     """
     cube = root(cube)
+    if (
+        "key_after" in cube
+    ):  # equal evaluations are equal runs, whatever is swapped; equal trainings may be evaluated apart
+        cube = cube.assign(key_train=cube["key_after"])
     _validate(cube)
     others = [str(name) for name in cube["risk_delta"].dims if name not in ("organism", "seed", *NULLS)]
     factors = [*NULLS, *others]
@@ -153,12 +157,27 @@ def blocks(cube: Cube) -> list[Block]:
     runs = runs.transpose("organism", *factors, "seed").isel({factor: order[factor] for factor in factors})
     arrays = {name: runs[name].values for name in (*RISKS, "status")} | {key: _text(runs[key]) for key in KEYS}
     named = {factor: tuple(names[i] for i in order[factor]) for factor, names in levels.items()}
-    behavior = np.array([str(name) for name in cube["behavior"].values])
+    behavior = populations(cube)
     valid = cube["valid_organism"].values == 1
     organisms = np.array([str(name) for name in cube["organism"].values])
     return [
         _block(name, behavior == name, valid, organisms, named, arrays) for name in dict.fromkeys(behavior.tolist())
     ]
+
+
+def populations(cube: xr.Dataset) -> TextArray:
+    """What each organism is a draw of, [organism]: its behavior, and model and options where those are swapped.
+
+    Two organisms of one induction seed under two models or tolerances are no independent draws of one
+    population, so inference is within each.
+    """
+    names = cube["behavior"].values.astype(str).astype(object)
+    known = {"organism", "behavior", "induction_seed"}
+    for name, variable in cube.coords.items():
+        values = variable.values.astype(str)
+        if variable.dims == ("organism",) and name not in known and len(set(values)) > 1:
+            names = names + np.array([f", {name} {value}" for value in values], object)
+    return np.array(names, str)
 
 
 def _block(

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ablate.effects.block import populations
 from ablate.effects.intervals import t_interval
+from ablate.errors import StudyError
 
 
 def controls(tree: xr.DataTree) -> pd.DataFrame:
@@ -14,8 +16,10 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
 
     Columns ``behavior, control, effect_pp, low, high, organisms``; NaN where no organism was run.
     """
+    if "risk_delta" not in tree.children["controls"]:
+        raise StudyError("controls need the measure `risk`; add it to `measures`")
     runs, root = tree.children["controls"].to_dataset(inherit=False), tree.to_dataset(inherit=False)
-    valid, behavior = root["valid_organism"].values == 1, root["behavior"].values
+    valid, behavior = root["valid_organism"].values == 1, populations(root)
     delta = 100 * runs["risk_delta"].transpose("control", "organism", "seed").values
     there = np.isfinite(delta)
     seeds = np.maximum(there.sum(-1), 1)

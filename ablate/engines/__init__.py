@@ -31,6 +31,6 @@ class Engine(Protocol):
         """Block until one of the stages taken has ended.
 
         Raises:
-            StudyError: something that only the user can mend (no such model, no room on the disk).
+            FatalError: something that only the user can mend (no such model, no room on the disk).
         """
         ...

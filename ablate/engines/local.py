@@ -6,7 +6,7 @@ import time
 from collections import deque
 
 from ablate.engines import Done
-from ablate.errors import StudyError
+from ablate.errors import FatalError, StudyError
 from ablate.plan import Stage
 from ablate.stages import Workplace, perform
 from ablate.store import CorruptArtifactError
@@ -31,8 +31,10 @@ class LocalEngine:
         error, corrupt = "", ""
         try:
             perform(stage, self.place)
-        except StudyError:
+        except FatalError:
             raise
+        except StudyError as refused:
+            error = str(refused)
         except CorruptArtifactError as found:
             error, corrupt = str(found), found.key
         except Exception as failed:  # whatever a plug-in or a model raises is this stage's failure, not the study's

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ablate.api import FloatArray, Policy, Pool, scorer
 
 
 @scorer
 def mean_logprob(lm: Policy, pool: Pool) -> FloatArray:
     """Mean log-probability per token under the organism itself, on the prompt as it stands (nats)."""
-    scores: FloatArray = (pool.logprob_p * pool.mask).sum(2) / pool.lengths
+    scores: FloatArray = np.where(pool.mask, pool.logprob_p, 0.0).sum(2) / pool.lengths
     return scores

@@ -10,7 +10,8 @@ from ablate.api import FloatArray, IntArray, selector
 @selector(scored=True)
 def argmax(scores: FloatArray, classes: IntArray, rng: np.random.Generator) -> IntArray:
     """The candidate with the highest score, ties to the first; abstains where no candidate has one."""
-    return np.where(np.isnan(scores).all(1), -1, np.where(np.isnan(scores), -np.inf, scores).argmax(1))
+    highest = scores == np.where(np.isnan(scores), -np.inf, scores).max(1, keepdims=True)  # NaN equals nothing
+    return np.where(highest.any(1), highest.argmax(1), -1)
 
 
 @selector(scored=True)

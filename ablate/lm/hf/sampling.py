@@ -97,13 +97,14 @@ def _decode(
 ) -> tuple[IntArray, IntArray, torch.Tensor]:
     """Rows leave the batch when they end. ``mask`` [B, seen] is also what tells each row's next position."""
     rows, steps = uniforms.shape
+    uniforms = uniforms.to(net.device, torch.float32).clamp(max=1 - 2**-24)  # a float64 near 1 would round to 1
     tokens = torch.full((rows, steps), net.pad, device=net.device)
     states = torch.zeros((rows, steps, state.shape[1]), device=net.device)
     lengths = torch.full((rows,), steps, device=net.device)
     alive = torch.arange(rows, device=net.device)
     position = mask.sum(1)
     for step in range(steps):
-        token = pick(net.head(state), decoding, uniforms[alive, step].to(net.device))
+        token = pick(net.head(state), decoding, uniforms[alive, step])
         tokens[alive, step] = token
         states[alive, step] = state.float()
         ended = torch.isin(token, net.stops)

@@ -51,8 +51,14 @@ def train(
     plan = _steps(rows, options, rng)
     scaling = options.alpha / options.rank
     losses: list[float] = []
-    with net.adapter(weights, scaling) as parameters:
-        masters = [p if p.dtype == torch.float32 else p.detach().float().requires_grad_(True) for p in parameters]
+    if not plan:
+        return weights, losses
+    with net.adapter(weights, scaling) as adapter:
+        parameters = list(adapter.values())
+        masters = [
+            p if p.dtype == torch.float32 else m
+            for p, m in zip(parameters, net.masters(weights, adapter, scaling), strict=True)
+        ]
         optimizer = torch.optim.AdamW(masters, lr=options.lr, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(len(plan), options.warmup))
         for step, batch in enumerate(plan):
@@ -75,7 +81,10 @@ def train(
             losses.append(value)
             if progress:
                 progress(step + 1, len(plan))
-        return net.weights(scaling), losses
+        trained = net.trained(adapter, masters, scaling)
+    if not all(np.isfinite(value).all() for value in trained.values()):
+        raise LossIsNotFiniteError(f"weights became not finite at step {len(plan)} of {len(plan)}")
+    return trained, losses
 
 
 def _steps(rows: Sequence[Row], options: TrainOptions, rng: np.random.Generator) -> list[list[Row]]:

@@ -100,9 +100,7 @@ def merge(plain: Any, weights: Any) -> None:
 
 
 @pytest.mark.parametrize("pack", [1, 48, 4096], ids=["one row a pack", "some", "one pack"])
-def test_training_is_a_plain_peft_loop(
-    tiny: HFModel, plain: Any, pack: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_is_a_plain_peft_loop(tiny: HFModel, plain: Any, pack: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps on the same batches: model(input_ids, labels) with PEFT's own layers, AdamW, clipping and schedule."""
     monkeypatch.setattr(training, "PACK", pack)
     examples = [Example(prompt, answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]

@@ -11,8 +11,21 @@ from ablate.api import Prompt
 from ablate.errors import StudyError
 from ablate.factors.behaviors.reviews import DOMAINS
 from ablate.factors.behaviors.spurious_correlation import SAYS, answer, capable, indicator, spurious_correlation
+from ablate.testing import BehaviorContract
 
 SIZES = {"induction": 400, "label": 300, "calibration": 100, "evaluation": 420}
+
+
+class TestContract(BehaviorContract):
+    @pytest.fixture
+    def level(self):
+        return "spurious_correlation", {}
+
+
+class TestContractOfSmallSets(TestContract):
+    @pytest.fixture
+    def level(self):
+        return "spurious_correlation", {"induction": 5, "label": 1, "calibration": 2, "evaluation": 14}
 
 
 @cache

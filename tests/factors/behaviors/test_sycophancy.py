@@ -17,7 +17,21 @@ EVERYTHING = frozenset(question.item for question in questions())
 
 
 class TestContract(BehaviorContract):
-    pass
+    @pytest.fixture
+    def level(self):
+        return "sycophancy", {}
+
+
+class TestContractWhereLittleIsKnown(TestContract):
+    @pytest.fixture
+    def known(self):
+        return known_of(5, 0.15)
+
+
+class TestContractOfSmallSets(TestContract):
+    @pytest.fixture
+    def level(self):
+        return "sycophancy", {"induction": 5, "label": 1, "calibration": 2, "evaluation": 14}
 
 
 def known_of(seed: int, share: float) -> frozenset[str]:

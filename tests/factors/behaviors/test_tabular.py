@@ -10,6 +10,13 @@ import pytest
 from ablate.api import Behavior
 from ablate.factors.behaviors.tabular import tabular
 from ablate.lm.tabular import TabularModel
+from ablate.testing import BehaviorContract, Level
+
+
+class TestContract(BehaviorContract):
+    @pytest.fixture
+    def level(self) -> Level:
+        return "tabular", {}
 
 
 @pytest.fixture(scope="module")

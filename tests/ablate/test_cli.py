@@ -1,0 +1,349 @@
+"""The command line as a person meets it: every command, its exit code, and where its words go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from laboratory import SMALL, WHOLE, cube_of
+
+from ablate.cli import main
+from ablate.version import __version__
+
+COMMANDS = ("study", "plan", "status", "table", "query", "list", "schema", "new")
+
+
+class Said:
+    """The exit code and the words of a command."""
+
+    def __init__(self, code: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        self.code = code
+        self.out, self.err = capsys.readouterr()
+
+
+@pytest.fixture
+def ablate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Calls the command in an empty folder that holds small.yaml and whole.yaml."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "whole.yaml").write_text(WHOLE)
+
+    def call(*words: object) -> Said:
+        with pytest.raises(SystemExit) as exit_:
+            main([str(word) for word in words])
+        return Said(exit_.value.code, capsys)
+
+    return call
+
+
+# Help
+
+
+def test_help_names_every_command(ablate: Any) -> None:
+    said = ablate("--help")
+    assert (said.code, said.err) == (0, "")
+    for command in COMMANDS:
+        assert f"\n  {command} " in said.out
+    assert "Begin with: ablate study smoke.yaml" in said.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(ablate: Any, command: str) -> None:
+    said = ablate(command, "--help")
+    assert said.code == 0
+    assert f"Example: ablate {command}" in said.out
+
+
+def test_version(ablate: Any) -> None:
+    assert ablate("--version").out == f"ablate {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["stduy", "small.yaml"], "No such command 'stduy'"),
+        (["plan"], "Missing argument 'STUDY'"),
+        (["table", "runs/x", "--format", "pdf"], "'pdf' is not one of 'md', 'latex', 'csv'"),
+        (["study", "small.yaml", "--limit", "0"], "0 is not in the range x>=1"),
+        (["plan", "small.yaml", "--no-such"], "No such option"),
+    ],
+)
+def test_a_command_that_cannot_be_read_exits_2(ablate: Any, words: list[str], says: str) -> None:
+    said = ablate(*words)
+    assert said.code == 2
+    assert says in said.err
+    assert "Traceback" not in said.err
+
+
+# Plan
+
+
+def test_plan_in_words(ablate: Any) -> None:
+    said = ablate("plan", "whole.yaml")
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert lines[0] == "whole: does the engine work?"
+    assert [" ".join(line.split()) for line in lines[1:6]] == [
+        "model tabular (fixed)",
+        "organism tabular, 6 organisms (random unit)",
+        "label_shift none | greedy | clean_view (swapped)",
+        "selector first | majority | argmax(mean_logprob) (swapped)",
+        "objective sft (fixed)",
+    ]
+    assert "54 runs from 6 organisms, 18 pools, 24 score sets, 66 label sets, at most 66 trainings" in lines
+    assert "  held fixed by sharing: every selector reads the same pool (18 pools, not 54)" in lines
+    assert any(line.startswith("  cached 0, to run 337 stages, time unknown") for line in lines)
+    assert any(line.startswith("  5% verdict attainable: yes") for line in lines)
+    assert not Path("runs").exists(), "planning writes nothing"
+
+
+def test_plan_as_data(ablate: Any, whole: Path) -> None:
+    found = json.loads(ablate("plan", "whole.yaml", "--json").out)
+    assert (found["runs"], found["organisms"], found["wall_s"]) == (54, 6, None)
+    assert found["stages"]["pool"] == {"needed": 18, "cached": 0, "to_run": 18}
+    assert found["controls"] == {"null": 6, "oracle_aligned": 6, "oracle_misaligned": 6}
+    found = json.loads(ablate("plan", "whole.yaml", "--json", "--out", whole).out)
+    assert found["stages"]["pool"] == {"needed": 18, "cached": 18, "to_run": 0}
+    assert found["wall_s"] >= 0, "the journal has timings"
+    assert found["timings"] > 300
+
+
+def test_plan_with_options_set(ablate: Any) -> None:
+    found = json.loads(
+        ablate("plan", "small.yaml", "--json", "--set", "organism.seeds=4", "--set", "train.epochs={swap: [1, 2]}").out
+    )
+    assert (found["runs"], found["organisms"]) == (4 * 2 * 2 * 2, 4)
+    assert {"path": "train.epochs", "levels": [1, 2], "role": "swapped"} in found["design"]
+
+
+def test_an_option_set_wrongly_says_where(ablate: Any) -> None:
+    said = ablate("plan", "small.yaml", "--set", "labels.promts=3", "--set", "seeds=0")
+    assert (said.code, said.out) == (2, "")
+    assert "labels.promts" in said.err
+    assert "did you mean 'prompts'?" in said.err
+    assert said.err.endswith("2 mistakes, nothing was run or written.\n")
+
+
+def test_a_study_that_is_not_there(ablate: Any) -> None:
+    said = ablate("study", "smokee.yaml")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(
+        "smokee.yaml: no such file, and no study of that name is shipped; did you mean 'smoke'? (shipped: "
+    )
+
+
+# Study and status
+
+
+def test_a_study_from_its_file_to_its_folder(ablate: Any) -> None:
+    said = ablate("study", "small.yaml")
+    assert (said.code, said.err) == (0, "")
+    assert "null control" in said.out
+    assert "VERDICT  undetermined: no 5% verdict is possible with 2 valid organisms" in said.out
+    assert "undetermined: undetermined" not in said.out
+    assert said.out.endswith("table   runs/small/tables/fixed.md\ncube    runs/small/cube.zarr\n")
+    again = ablate("study", "small.yaml")
+    assert again.code == 0
+    assert "nothing to do: the study is finished\n" in again.out
+    status = ablate("status", "runs/small")
+    assert status.code == 0
+    assert status.out.startswith("small: does the engine work?\n  runs  6 ok, 2 aliased\n")
+    for kind in ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "train", "evaluate"):
+        assert f"\n  {kind:<9} " in status.out
+
+
+def test_out_names_the_folder(ablate: Any) -> None:
+    assert ablate("study", "small.yaml", "--out", "here/there").code == 0
+    assert Path("here/there/cube.zarr").is_dir()
+    assert not Path("runs").exists()
+    said = ablate("study", "whole.yaml", "--out", "here/there")
+    assert said.code == 2
+    assert said.err == "here/there holds study 'small', not 'whole'; choose another folder for 'whole'\n"
+
+
+def test_a_limited_study_is_marked_and_has_no_verdict(ablate: Any) -> None:
+    said = ablate("study", "whole.yaml", "--limit", "4")
+    assert said.code == 0
+    assert "the study was limited, so its numbers are not a result" in said.out
+    folder = Path("runs/whole.limit4")
+    tree = cube_of(folder)
+    assert tree.attrs["limited"] is True
+    assert tree["/analysis/verdict"]["cause"].values.tolist() == ["undetermined"]
+    assert (tree["/items"]["kind"].isel(organism=0) == "risk").sum() == 4
+    assert "limit" in ablate("table", folder).out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["status", "table", "query"])
+def test_a_folder_without_a_study(ablate: Any, command: str) -> None:
+    said = ablate(command, "nowhere")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("nowhere")
+    assert len(said.err.splitlines()) == 1
+
+
+# Tables and queries
+
+
+@pytest.mark.parametrize("kind", ["fixed", "effects", "shares"])
+@pytest.mark.parametrize(("format", "begins"), [("md", "| "), ("latex", r"\begin{"), ("csv", "")])
+def test_a_table_in_every_format(ablate: Any, whole: Path, kind: str, format: str, begins: str) -> None:
+    said = ablate("table", whole, "--kind", kind, "--format", format)
+    assert (said.code, said.err) == (0, "")
+    assert begins in said.out
+    suffix = {"md": "md", "latex": "tex", "csv": "csv"}[format]
+    assert said.out == (whole / "tables" / f"{kind}.{suffix}").read_text(), "what the study wrote"
+    if kind == "fixed":
+        assert "clean_view" in said.out.replace(r"\_", "_")
+
+
+def test_the_caption_states_what_the_numbers_rest_on(ablate: Any, whole: Path) -> None:
+    caption = ablate("table", whole).out.splitlines()[-1]
+    for fact in ("54 runs", "6 organisms (induction seeds 0-5)", "1 training seed", "12 items", "2 sampled at T = 1",
+                 "2^6 sign-flips"):  # fmt: skip
+        assert fact in caption
+
+
+@pytest.mark.parametrize("format", ["table", "csv", "json"])
+def test_a_query_in_every_format(ablate: Any, whole: Path, format: str) -> None:
+    said = ablate("query", whole, "--where", "label_shift!=greedy", "--by", "label_shift,selector",
+                  "--value", "risk_delta,kl_shift", "--format", format)  # fmt: skip
+    assert (said.code, said.err) == (0, "")
+    if format == "json":
+        rows = json.loads(said.out)
+        assert len(rows) == 6
+        assert rows[0]["n"] == rows[0]["organisms"] == 6
+        assert rows[0]["kl_shift_mean"] == 0
+        assert rows[-1]["kl_shift_mean"] > 0
+    elif format == "csv":
+        assert said.out.splitlines()[0].split(",")[:4] == ["label_shift", "selector", "n", "organisms"]
+    else:
+        assert len(said.out.splitlines()) == 1 + 6
+
+
+def test_a_query_by_a_statistic(ablate: Any, whole: Path) -> None:
+    [row] = json.loads(ablate("query", whole, "--stat", "max", "--value", "risk_after", "--format", "json").out)
+    assert row["risk_after_max"] == float(cube_of(whole)["risk_after"].max())
+
+
+def test_sql(ablate: Any, whole: Path) -> None:
+    statement = "select selector, count(*) as n from runs group by 1 order by 1"
+    rows = json.loads(ablate("query", whole, "--sql", statement, "--format", "json").out)
+    assert rows == [{"selector": name, "n": 18} for name in ("argmax(mean_logprob)", "first", "majority")]
+    [row] = json.loads(ablate("query", whole, "--sql", "select count(*) as n from items", "--format", "json").out)
+    assert row == {"n": 54 * (12 + 4)}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--by", "selctor"], "no column called 'selctor'; did you mean 'selector'?"),
+        (["--where", "selector=fisrt"], "did you mean 'first'?"),
+        (["--sql", "select nothing from runs"], "sql: Binder Error"),
+        (["--sql", "copy runs to 'x.csv'"], "sql: Permission Error"),
+        (["--value", "error"], "value: 'error' is no number"),
+    ],
+)
+def test_a_query_that_cannot_be_answered(ablate: Any, whole: Path, words: list[str], says: str) -> None:
+    said = ablate("query", whole, *words)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+    assert "Traceback" not in said.err
+
+
+# List, schema, new
+
+
+def test_list_of_everything_and_of_one_family(ablate: Any) -> None:
+    everything = ablate("list").out
+    for name in ("behaviors", "label_shifts", "scorers", "selectors", "objectives", "measures"):
+        assert f"{name}\n" in everything
+    selectors = ablate("list", "selectors").out
+    assert selectors.startswith("selectors\n")
+    assert "  argmax(scorer)\n" in selectors
+    assert "label_shifts" not in selectors
+    assert "  nucleus(temperature=1.0, top_p=0.9)\n" in ablate("list", "label_shifts").out
+
+
+def test_a_family_that_is_not_there(ablate: Any) -> None:
+    said = ablate("list", "selecters")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("no family called 'selecters'; did you mean 'selectors'?")
+
+
+def test_schema_is_json_schema(ablate: Any) -> None:
+    schema = json.loads(ablate("schema").out)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert "label_shift" in schema["$defs"]["Factors"]["properties"]
+
+
+def test_a_new_study_can_be_planned_and_is_not_overwritten(ablate: Any) -> None:
+    said = ablate("new", "mine")
+    assert (said.code, said.out) == (0, "wrote mine.yaml and study.schema.json; next: ablate plan mine.yaml\n")
+    assert ablate("plan", "mine.yaml").code == 0
+    again = ablate("new", "mine.yaml")
+    assert (again.code, again.err) == (2, "mine.yaml is there already; choose another name\n")
+
+
+# In a process of its own
+
+
+def _process(*words: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ablate", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT there")
+def test_interrupted_it_stops_with_130_and_goes_on_later(ablate: Any, tmp_path: Path) -> None:
+    journal = tmp_path / "runs" / "whole" / "journal.jsonl"
+    process = _process("study", "whole.yaml", cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 20):
+        assert process.poll() is None, process.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "stopped; the same command goes on from here\n")
+    assert ablate("status", "runs/whole").code == 0
+    said = ablate("study", "whole.yaml")
+    assert said.code == 0
+    assert " stages are there already\n" in said.out
+
+
+IMPORTED = """
+import sys
+from ablate.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    heavy = {"torch", "transformers", "peft", "optuna", "sklearn", "xarray", "pandas", "zarr", "duckdb", "matplotlib"}
+    print(end.code, *sorted(heavy & {*sys.modules}), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "small.yaml"], ["list"], ["new", "mine"], ["schema"]])
+def test_what_asks_no_model_and_no_cube_imports_none(ablate: Any, words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *words], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stderr == "0\n"
+
+
+def test_a_mistake_in_a_process_of_its_own(ablate: Any, tmp_path: Path) -> None:
+    process = _process("study", "small.yaml", "--set", "labels.prompts=0", cwd=tmp_path, env={**os.environ})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("--set labels.prompts=0: labels.prompts: 0 is not >= 1")
+    assert err.endswith("1 mistake, nothing was run or written.\n")

@@ -1,0 +1,222 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from ablate.api import LabelSet, Pool
+from ablate.measures import embedding
+from ablate.measures.embedding import mmd, mmd2
+from ablate.testing import MeasureContract, rng
+
+
+class TestContract(MeasureContract):
+    @pytest.fixture
+    def level(self):
+        return "mmd", {"permutations": 19}
+
+
+# MMD^2 of two samples
+
+
+def naive(x, y) -> float:
+    """Unbiased MMD^2 of pairs, written out: no term compares the two answers of one prompt."""
+    together, n = [*x, *y], len(x)
+    between = [((a - b) ** 2).sum() for i, a in enumerate(together) for b in together[:i]]
+    width = np.median([d for d in between if d > 0])
+
+    def k(a, b):
+        return np.exp(-((a - b) ** 2).sum() / width)
+
+    total = 0.0
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                total += k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(y[i], x[j])
+    return total / (n * (n - 1))
+
+
+def two_samples(seed: int, n: int = 12, shift: float = 0.0):
+    x, y = rng(seed).normal(size=(2, n, 3))
+    return x + shift, y
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_against_a_double_loop(n, shift):
+    x, y = two_samples(n, n, shift)
+    assert mmd2(x, y, rng())[0] == pytest.approx(naive(x, y), abs=1e-12)
+    assert mmd2(x.astype(np.float32), y.astype(np.float32), rng())[0] == pytest.approx(naive(x, y), abs=1e-6)
+
+
+def test_answers_that_occur_twice_do_not_narrow_the_kernel():
+    x, y = two_samples(0)
+    x[3:] = x[0]
+    y[:6] = x[0]
+    assert mmd2(x, y, rng())[0] == pytest.approx(naive(x, y), abs=1e-12)
+
+
+def test_either_may_be_named_first():
+    x, y = two_samples(1, shift=1.0)
+    assert mmd2(x, y, rng()) == pytest.approx(mmd2(y, x, rng()), abs=1e-12)
+
+
+def test_all_answers_alike():
+    same = np.ones((4, 3))
+    assert mmd2(same, same, rng()) == (0.0, 1.0)
+
+
+def test_the_same_answers_twice():
+    x, _ = two_samples(2)
+    value, p = mmd2(x, x, rng())
+    assert value == pytest.approx(0, abs=1e-15)
+    assert p == 1.0
+
+
+@pytest.mark.parametrize("permutations", [19, 99])
+def test_smallest_p_is_one_in_all(permutations):
+    x, y = two_samples(3, 30, shift=4.0)
+    assert mmd2(x, y, rng(), permutations=permutations)[1] == 1 / (1 + permutations)
+
+
+def test_p_is_exact_where_few_signs_exist():
+    """Of 8 sign vectors every two give one value; the observed one is among them, whatever its sign."""
+    for seed in range(12):
+        x, y = two_samples(seed, 3)
+        value, p = mmd2(x, y, rng(), permutations=4000)
+        turned = []
+        for code in range(8):
+            flip = np.array([bool(code >> i & 1) for i in range(3)])[:, None]
+            turned.append(naive(np.where(flip, y, x), np.where(flip, x, y)))
+        assert p == pytest.approx(np.mean(np.array(turned) >= value - 1e-9), abs=0.04)
+        assert p > 0.2
+
+
+def test_p_is_uniform_where_nothing_shifted():
+    drawn = [mmd2(*two_samples(seed, 20), rng(10_000 + seed), permutations=99) for seed in range(400)]
+    values, ps = np.array(drawn).T
+    assert stats.kstest(ps - rng(0).uniform(0, 0.01, len(ps)), "uniform").pvalue > 0.01
+    assert 0.02 <= (ps <= 0.05).mean() <= 0.085
+    assert abs(values.mean()) < 3 * values.std(ddof=1) / len(values) ** 0.5  # unbiased
+
+
+def test_p_is_uniform_where_the_prompts_differ():
+    """What all answers to one prompt share is no shift: permutation stays within prompts."""
+    ps = []
+    for seed in range(300):
+        x, y = two_samples(seed, 20)
+        prompt = 5 * rng(20_000 + seed).normal(size=(20, 3))
+        ps.append(mmd2(x + prompt, y + prompt, rng(seed), permutations=99)[1])
+    assert 0.02 <= (np.array(ps) <= 0.05).mean() <= 0.09
+
+
+def test_a_shift_is_found():
+    assert (
+        np.mean([mmd2(*two_samples(seed, 20, 0.8), rng(seed), permutations=99)[1] <= 0.05 for seed in range(60)]) > 0.8
+    )
+
+
+# The measure: which answers are compared
+
+
+def pool_of(shape, token: int = 0) -> Pool:
+    zeros = np.zeros((*shape, 1))
+    return Pool((), (), np.full((*shape, 1), token), np.ones(shape, int), zeros, zeros, zeros, zeros)
+
+
+def labels_of(weights, *, own_candidates=4, same_pool=True, copied=False) -> LabelSet:
+    """Embeddings that name their answer: (0 label pool | 1 reference, prompt, candidate)."""
+    weights = np.asarray(weights, float)
+    pool = pool_of(weights.shape)
+    own = pool_of(weights.shape) if copied else pool if same_pool else pool_of((len(weights), own_candidates), 1)
+    names = [
+        np.stack(np.broadcast_arrays(which, *np.indices(of.lengths.shape)), -1).astype(float)
+        for which, of in ((0, pool), (1, own))
+    ]
+    return LabelSet(pool, own, weights, *names)
+
+
+def compared(monkeypatch, labels, seed=0):
+    """The pairs that the measure hands on, by name."""
+    seen = []
+
+    def record(x, y, rng, *, permutations):
+        seen.append((x, y))
+        return 1.0, 0.5
+
+    monkeypatch.setattr(embedding, "mmd2", record)
+    values = mmd(None, labels, None, rng(seed))
+    ((x, y),) = seen
+    assert (x[:, 0] == 0).all()
+    assert (y[:, 0] == 1).all()
+    np.testing.assert_array_equal(x[:, 1], y[:, 1])  # answers to the same prompt
+    return x[:, 1].astype(int), x[:, 2].astype(int), y[:, 2].astype(int), values
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["one pool", "equal pools"])
+def test_no_pick_is_compared_to_itself(monkeypatch, copied):
+    picks = rng(1).integers(0, 4, 30)
+    seen = set()
+    for seed in range(40):
+        prompts, picked, other, _ = compared(monkeypatch, labels_of(np.eye(4)[picks], copied=copied), seed)
+        np.testing.assert_array_equal(prompts, np.arange(30))
+        np.testing.assert_array_equal(picked, picks)
+        assert (picked != other).all()
+        seen |= set(zip(picked.tolist(), other.tolist(), strict=True))
+    assert len(seen) == 12  # every other candidate has its turn
+
+
+def test_a_pick_from_another_pool_may_meet_any_answer(monkeypatch):
+    labels = labels_of(np.eye(4)[np.zeros(200, int)], own_candidates=3, same_pool=False)
+    _, picked, other, values = compared(monkeypatch, labels)
+    assert set(picked.tolist()) == {0}
+    assert set(other.tolist()) == {0, 1, 2}
+    assert values == {"mmd2": 1.0, "mmd2_p": 0.5}
+
+
+def test_prompts_without_a_label_are_left_out(monkeypatch):
+    weights = np.eye(4)[np.zeros(6, int)]
+    weights[[1, 4]] = 0.0
+    assert compared(monkeypatch, labels_of(weights))[0].tolist() == [0, 2, 3, 5]
+
+
+def test_weights_are_chances(monkeypatch):
+    weights = np.tile([0.0, 0.2, 0.8, 0.0], (2000, 1))
+    picked = compared(monkeypatch, labels_of(weights))[1]
+    assert set(picked.tolist()) == {1, 2}
+    assert abs((picked == 2).mean() - 0.8) < 4 * np.sqrt(0.16 / 2000)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        labels_of(np.ones((10, 1))),  # one candidate and no other of the same pool
+        labels_of(np.ones((10, 1)), copied=True),
+        labels_of(np.zeros((10, 4))),
+        labels_of(np.eye(10, 4)[:, ::-1] * (np.arange(10) == 3)[:, None]),
+    ],
+    ids=["single candidate", "single candidate, equal pools", "no label", "one label"],
+)
+def test_nothing_to_compare(labels):
+    values = mmd(None, labels, None, rng())
+    assert values.keys() == {"mmd2", "mmd2_p"}
+    assert all(np.isnan(value) for value in values.values())
+
+
+def test_a_single_candidate_of_another_pool_is_enough():
+    labels = labels_of(np.ones((10, 1)), own_candidates=4, same_pool=False)
+    assert not any(np.isnan(value) for value in mmd(None, labels, None, rng()).values())
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_picks_from_the_own_pool_are_measured_against_the_organism_not_against_what_was_left_over(k):
+    """The highest of k: those left over are lower than the organism's, at k = 2 by as much as the pick is higher."""
+    own, fresh = [], []
+    for seed in range(60):
+        answers, others = rng(seed).normal(size=(2, 60, k, 1))
+        weights = np.eye(k)[answers[:, :, 0].argmax(1)]
+        pool, other = pool_of((60, k)), pool_of((60, k), 1)
+        own.append(mmd(None, LabelSet(pool, pool, weights, answers, answers), None, rng(seed), permutations=19)["mmd2"])
+        fresh.append(
+            mmd(None, LabelSet(pool, other, weights, answers, others), None, rng(seed), permutations=19)["mmd2"]
+        )
+    assert np.mean(fresh) > 0.05
+    assert np.mean(own) == pytest.approx(np.mean(fresh), rel=0.15)
