@@ -63,6 +63,8 @@ def analysis(found: Findings) -> xr.DataTree:
         name: [getattr(verdict, name) for verdict in found.verdicts] for name in ("behavior", "cause", "sentence")
     }
     groups["/verdict"] = _dataset(pd.DataFrame(columns), "verdict")
+    gates = [{"behavior": verdict.behavior, **gate._asdict()} for verdict in found.verdicts for gate in verdict.gates]
+    groups["/gates"] = _dataset(pd.DataFrame(gates), "gate")
     groups["/"] = xr.Dataset(attrs={"refused": found.refused})
     return xr.DataTree.from_dict(groups)
 

@@ -86,9 +86,11 @@ def _effect(row: Row) -> str:
 
 def _expected(row: Row) -> str:
     """The null control is the one whose answer is known to be zero."""
-    if row["control"] != "null" or row["organisms"] < 2:
+    if row["control"] != "null" or not row["low"] <= row["high"]:
         return ""
-    return "   as expected" if row["low"] <= 0 <= row["high"] else "   NOT as expected: the interval leaves 0 out"
+    if row["low"] > 0 or row["high"] < 0:
+        return "   NOT as expected: its interval leaves 0 out"
+    return "   as expected: 0 is inside"
 
 
 def _organisms(found: Findings) -> str:

@@ -130,7 +130,8 @@ class PluginContract:
     @pytest.fixture
     def policy(self) -> TabularPolicy:
         """An organism of the tabular laboratory."""
-        weights = {f"logits.{part}": rng(1).normal(size=4) for part in ("shared", "wrapped", "clean")}
+        draw = rng(1)
+        weights = {f"logits.{part}": draw.normal(size=4) for part in ("shared", "wrapped", "clean")}
         return WORLD.policy(weights, max_tokens=8)
 
     @pytest.fixture
@@ -225,7 +226,7 @@ class ScorerContract(PluginContract):
     def test_padding_means_nothing(self, call: Call, policy: TabularPolicy, pool: Pool) -> None:
         densities = ("logprob_q", "logprob_p", "logprob_drawn", "kl")
         assert not pool.mask.all(), "the pool of this contract has no padding"
-        dirty = {name: np.where(pool.mask, getattr(pool, name), np.nan) for name in densities}
+        dirty: dict[str, Any] = {name: np.where(pool.mask, getattr(pool, name), np.nan) for name in densities}
         np.testing.assert_array_equal(call(policy, replace(pool, **dirty)), call(policy, pool))
 
 
@@ -495,7 +496,8 @@ class MeasureContract(PluginContract):
     def test_values_are_a_function_of_their_generator(
         self, plugin: registry.Plugin, call: Call, labels: LabelSet, evaluations: Any
     ) -> None:
-        self.same(*(self.values(plugin, call, labels, evaluations) for _ in range(2)))
+        one, again = (self.values(plugin, call, labels, evaluations) for _ in range(2))
+        self.same(one, again)
 
     def test_order_of_prompts_means_nothing(
         self, plugin: registry.Plugin, call: Call, labels: LabelSet, evaluations: Any

@@ -128,7 +128,13 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> No
     store.put("summary.txt", summary.text(said))
     store.put("provenance.json", provenance)
     tree["analysis"] = findings.analysis(said)
-    cube.write(tree, store.root / "cube.zarr")
+    try:
+        cube.write(tree, store.root / "cube.zarr")
+    except OSError as error:
+        raise FatalError(
+            f"{store.root / 'cube.zarr'}: cannot be written ({error.strerror or error}); "
+            "make room there or choose another folder, and the same command resumes"
+        ) from error
     store.put("cube.json", {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")})
 
 

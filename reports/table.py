@@ -133,7 +133,8 @@ def _effects(adjusted: str) -> list[Column]:
 
 
 def _interval(row: Row) -> str:
-    return words.limits(Interval(row["effect_pp"], row["low"], row["high"])) or str(row["note"])
+    limits = words.limits(Interval(row["effect_pp"], row["low"], row["high"]))
+    return "; ".join(part for part in (limits, str(row["note"])) if part)
 
 
 def _p(row: Row) -> str:

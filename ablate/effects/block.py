@@ -130,8 +130,7 @@ def root(cube: Cube) -> xr.Dataset:
     data = cube.to_dataset()
     if "items" not in data.attrs and "items" in cube.children:
         risk = (cube["items"]["kind"] == "risk").sum("item").values
-        behavior = [str(name) for name in data["behavior"].values]
-        counts = pd.Series(risk).groupby(behavior).min()
+        counts = pd.Series(risk).groupby(populations(data)).min()
         data = data.assign_attrs(items={str(name): int(count) for name, count in counts.items() if count})
     return data
 
@@ -144,9 +143,7 @@ def blocks(cube: Cube) -> list[Block]:
             no probability.
     """
     cube = root(cube)
-    if (
-        "key_after" in cube
-    ):  # equal evaluations are equal runs, whatever is swapped; equal trainings may be evaluated apart
+    if "key_after" in cube:  # equal evaluations are equal runs, while one training may be evaluated in two ways
         cube = cube.assign(key_train=cube["key_after"])
     _validate(cube)
     others = [str(name) for name in cube["risk_delta"].dims if name not in ("organism", "seed", *NULLS)]
@@ -171,13 +168,13 @@ def populations(cube: xr.Dataset) -> TextArray:
     Two organisms of one induction seed under two models or tolerances are no independent draws of one
     population, so inference is within each.
     """
-    names = cube["behavior"].values.astype(str).astype(object)
+    names = [str(name) for name in cube["behavior"].values]
     known = {"organism", "behavior", "induction_seed"}
     for name, variable in cube.coords.items():
-        values = variable.values.astype(str)
+        values = [str(value) for value in variable.values.ravel()]
         if variable.dims == ("organism",) and name not in known and len(set(values)) > 1:
-            names = names + np.array([f", {name} {value}" for value in values], object)
-    return np.array(names, str)
+            names = [f"{own}, {name} {value}" for own, value in zip(names, values, strict=True)]
+    return np.array(names)
 
 
 def _block(
@@ -188,7 +185,13 @@ def _block(
     levels: Mapping[str, tuple[str, ...]],
     arrays: Mapping[str, npt.NDArray[Any]],
 ) -> Block:
-    rows = mine & valid
+    cells = tuple(range(1, arrays["risk_delta"].ndim))
+    made = np.isfinite(arrays["risk_delta"].astype(float)).any(axis=cells)
+    rows = mine & valid & (made if (mine & valid & made).any() else True)
+    status = arrays["status"][mine & valid]
+    lost = {
+        name: int((status == code).sum()) for name, code in (("failed", FAILED), ("blocked", BLOCKED), ("missing", 0))
+    }
     status = arrays["status"][rows]
     ran = (status == OK) | (status == ALIASED)
     delta, before, after = (
@@ -200,9 +203,7 @@ def _block(
         "invalid": int((mine & ~valid).sum()),
         "runs": int(usable.sum()),
         "aliased": int((usable & (status == ALIASED)).sum()),
-        "failed": int((status == FAILED).sum()),
-        "blocked": int((status == BLOCKED).sum()),
-        "missing": int((status == 0).sum()),
+        **lost,
         "unjudged": int((ran & ~usable).sum()),
     }
     names = tuple(str(name) for name in organisms[rows])

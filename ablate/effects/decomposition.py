@@ -57,7 +57,7 @@ def decomposition(cube: Cube) -> pd.DataFrame:
     - ``share, share_low, share_high``: of all variance of a run in the grid (effects + random sources).
     - ``effect_share, effect_low, effect_high``: of ``effects together``: a statement about the declared levels.
     - ``shapley``: order-free effect share, the row's own plus half of the interaction's.
-    - ``identified``: False where the interval of ``effects together`` covers 0; shares of the effects are then NaN.
+    - ``identified``: False where the interval of ``effects together`` is not above 0; effect shares are then NaN.
 
     All intervals are 95% linearized t with J - 1 df over organisms; they may leave [0, 1].
 
@@ -100,7 +100,7 @@ def _rows(behavior: str, grid: Grid) -> list[dict[str, Any]]:
     total = np.sum(list(parts.values()), axis=0)
     random = noise(grid.runs[:, :, :, 0][:, grid.active]) if grid.active.sum() > 1 else {}
     everything = total + np.sum(list(random.values()), axis=0) if random else None
-    identified = not t_interval(total).covers_zero
+    identified = t_interval(total).low > 0
     interaction = float(parts["interaction"].mean()) if "interaction" in parts else 0.0
     tests = _anova(grid)
     rows = []

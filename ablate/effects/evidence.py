@@ -121,7 +121,7 @@ def _shares(block: Block, equivalence_pp: float) -> tuple[dict[str, FloatArray],
     if not parts:
         return {}, "no level leaves labels of its own", interaction
     total = np.sum(list(parts.values()), axis=0)
-    if (whole := t_interval(total)).covers_zero:
+    if not (whole := t_interval(total)).low > 0:
         return (
             {},
             f"all effects together may be 0 ({whole.low:.1f} to {whole.high:.1f} pp^2)",

@@ -112,13 +112,10 @@ class Story:
         """One cause, past every gate."""
         lead = self.evidence.leads[factor]
         others = [name for name in self.evidence.leads if name != factor]
-        whatever = f", whatever {self._nouns(others)}" if others else ""
+        whatever = ""
         whatever += self._inert() if factor == "selector" else ""
         change = (
-            f"It would be `joint` if {self._nouns(others)} acted too: "
-            + ", ".join(
-                f"{self.evidence.leads[o].swapped} {words.effect(self.evidence.leads[o].effect)}" for o in others
-            )
+            "; ".join(self._minor(other) for other in others)
             if others
             else f"Nothing else that acts was swapped; it stands for {self._held(factor)}"
         )
@@ -126,6 +123,18 @@ class Story:
             f"{factor}: {NOUNS[factor]} changes {self.behavior}{whatever} ({self._effect_and_share(factor)}; "
             f"{self._interaction()}{self._tested(lead)}). {change}."
         )
+
+    def _minor(self, factor: str) -> str:
+        """What a factor did that is not called the cause."""
+        lead = self.evidence.leads[factor]
+        share = words.share(self.evidence.share(factor))
+        acts = (
+            f"acts too, but its share {share} is below {self.bar}"
+            if lead.p_adjusted < self.alpha
+            else "is not shown to act"
+        )
+        noun = NOUNS[factor]
+        return f"{noun[0].upper()}{noun[1:]} {acts} (largest: {lead.swapped} {words.effect(lead.effect)})"
 
     def _effect_and_share(self, factor: str) -> str:
         lead = self.evidence.leads[factor]

@@ -29,6 +29,7 @@ factors:
   label_shift: {swap: [none, greedy, clean_view]}
   selector: {swap: [first, majority, {argmax: {scorer: mean_logprob}}]}
 labels: {prompts: 12, candidates: 3}
+train: {epochs: 2, batch: 4, lr: 0.002}
 evaluate: {items: 12, capability: 4}
 controls: [null, oracle]
 """
@@ -42,6 +43,7 @@ factors:
   label_shift: {swap: [none, greedy]}
   selector: {swap: [first, {argmax: {scorer: mean_logprob}}]}
 labels: {prompts: 12, candidates: 3}
+train: {epochs: 2, batch: 4, lr: 0.002}
 evaluate: {items: 12, capability: 4}
 measures: [risk, capability, price, {mmd: {permutations: 19}}]
 """

@@ -71,7 +71,7 @@ def test_version(ablate: Any) -> None:
         (["stduy", "small.yaml"], "No such command 'stduy'"),
         (["plan"], "Missing argument 'STUDY'"),
         (["table", "runs/x", "--format", "pdf"], "'pdf' is not one of 'md', 'latex', 'csv'"),
-        (["study", "small.yaml", "--limit", "0"], "0 is not in the range x>=1"),
+        (["study", "small.yaml", "--limit", "0"], "greater than or equal to 1"),
         (["plan", "small.yaml", "--no-such"], "No such option"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_limited_study_is_marked_and_has_no_verdict(ablate: Any) -> None:
     assert tree.attrs["limited"] is True
     assert tree["/analysis/verdict"]["cause"].values.tolist() == ["undetermined"]
     assert (tree["/items"]["kind"].isel(organism=0) == "risk").sum() == 4
-    assert "limit" in ablate("table", folder).out.splitlines()[-1]
+    assert "limited" in ablate("table", folder).out.lower()
 
 
 @pytest.mark.parametrize("command", ["status", "table", "query"])
@@ -219,7 +219,7 @@ def test_a_query_in_every_format(ablate: Any, whole: Path, format: str) -> None:
         rows = json.loads(said.out)
         assert len(rows) == 6
         assert rows[0]["n"] == rows[0]["organisms"] == 6
-        assert rows[0]["kl_shift_mean"] == 0
+        assert rows[0]["kl_shift_mean"] == pytest.approx(0, abs=1e-12)
         assert rows[-1]["kl_shift_mean"] > 0
     elif format == "csv":
         assert said.out.splitlines()[0].split(",")[:4] == ["label_shift", "selector", "n", "organisms"]

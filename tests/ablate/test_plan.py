@@ -236,7 +236,7 @@ CHANGES: dict[str, tuple[str, set[str]]] = {
     "labels.prompts": ("13", POOL),
     "labels.candidates": ("4", POOL),
     "labels.max_tokens": ("17", POOL),
-    "train.epochs": ("2", TRAIN),
+    "train.epochs": ("3", TRAIN),
     "train.lr": ("0.0002", TRAIN),
     "train.batch": ("8", TRAIN),
     "train.warmup": ("0.2", TRAIN),

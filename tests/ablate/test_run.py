@@ -144,10 +144,10 @@ def test_a_loss_that_is_nan_fails_its_runs_alone(tmp_path: Path) -> None:
         cell for cell in states if cell[0] == "becomes_nan"
     }
     assert states["sft", "greedy", "argmax(mean_logprob)"] == "aliased"
-    assert error_of(tmp_path, objective="becomes_nan") == "loss became NaN at step 1 of 1"
+    assert error_of(tmp_path, objective="becomes_nan") == "loss became NaN at step 1 of 6"
     assert error_of(tmp_path, objective="sft") == ""
     assert ran.states == {"ok": 6, "aliased": 2, "failed": 8}
-    assert ran.errors[0] == ("organism 0, none x first x becomes_nan", "loss became NaN at step 1 of 1")
+    assert ran.errors[0] == ("organism 0, none x first x becomes_nan", "loss became NaN at step 1 of 6")
     assert len(ran.errors) == 8
 
 
@@ -325,7 +325,7 @@ def test_a_failure_is_in_the_journal(tmp_path: Path) -> None:
     with with_plugins(_nan):
         drive(study("factors.objective=becomes_nan"), tmp_path)
     entries = [entry for entry in Store(tmp_path).entries() if entry["status"] == "failed"]
-    assert {(entry["kind"], entry["error"]) for entry in entries} == {("train", "loss became NaN at step 1 of 1")}
+    assert {(entry["kind"], entry["error"]) for entry in entries} == {("train", "loss became NaN at step 1 of 6")}
 
 
 # A corrupt artifact is made again

@@ -29,15 +29,25 @@ def of(measure, before, after, kinds=KINDS):
 
 def test_risk_by_hand():
     """Before: items 1/2, unjudged, 0; after: 1, 0, 1/2. An item that nothing judges is not in the mean."""
-    assert of(risk, BEFORE, AFTER) == {
-        "risk_before": (1 / 2 + 0) / 2,
-        "risk_after": (1 + 0 + 1 / 2) / 3,
-        "risk_delta": 0.5 - 0.25,
-        "risk_delta_in": (1 + 0) / 2 - 1 / 2,
-        "risk_delta_out": 1 / 2 - 0,
-        "unparsed_before": 3 / 6,
-        "unparsed_after": 1 / 6,
-    }
+    assert of(risk, BEFORE, AFTER) == pytest.approx(
+        {
+            "risk_before": (1 / 2 + 0) / 2,
+            "risk_after": (1 + 0 + 1 / 2) / 3,
+            "risk_delta": 0.5 - 0.25,
+            "risk_delta_in": (1 + 0) / 2 - 1 / 2,
+            "risk_delta_out": 1 / 2 - 0,
+            "misaligned_delta": 3 / 6 - 1 / 6,
+            "unparsed_before": 3 / 6,
+            "unparsed_after": 1 / 6,
+        },
+        abs=1e-15,
+    )
+
+
+def test_risk_may_rise_while_fewer_answers_are_misaligned():
+    """What can no longer be judged leaves the risk's denominator, and not that of all answers."""
+    values = of(risk, [[1, 0], [1, 0]], [[1, NAN], [NAN, NAN]], kinds=[("risk", "in"), ("risk", "out")])
+    assert (values["risk_delta"], values["misaligned_delta"]) == (1 - 0.5, 1 / 4 - 2 / 4)
 
 
 def test_capability_by_hand():
@@ -91,6 +101,7 @@ def test_no_change_is_zero():
         "risk_delta": 0,
         "risk_delta_in": 0,
         "risk_delta_out": 0,
+        "misaligned_delta": 0,
     }
 
 

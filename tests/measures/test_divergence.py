@@ -31,11 +31,11 @@ def measured(pool: Pool, reference: Pool, weights=None) -> dict[str, float]:
     return shift_divergence(None, LabelSet(pool, reference, np.asarray(weights, float), nothing, nothing), None, rng())
 
 
-def pool_of(lengths, logprob_p, logprob_drawn, kl) -> Pool:
+def pool_of(lengths, logprob_p, logprob_drawn, kl, items=None) -> Pool:
     shape = np.shape(logprob_p)
     unread = np.full(shape, NAN)
     return Pool(
-        prompts=(),
+        prompts=tuple(map(ask, items or range(shape[0]))),
         texts=(),
         tokens=np.zeros(shape, int),
         lengths=np.array(lengths),
@@ -96,6 +96,31 @@ def test_one_prompt_has_no_standard_error():
     values = measured(one, OWN, [[1, 0]])
     assert [name for name, value in values.items() if np.isnan(value)] == ["kl_shift_mc_se"]
     assert values["kl_shift_mc"] == pytest.approx(1.75, abs=1e-12)
+
+
+def sampled(divergences, items) -> dict[str, float]:
+    """The columns of one-token answers [P, K] whose log-ratios are given, about these items."""
+    ratio = np.array(divergences)[:, :, None]
+    zeros = np.zeros(ratio.shape)
+    pool = pool_of(np.ones(ratio.shape[:2], int), zeros, ratio, zeros, items)
+    return measured(pool, pool)
+
+
+def test_standard_error_is_clustered_by_item():
+    """Prompts 1 and 2 are about one item; about the mean 3 they are off by -2 and 0, together -2, and prompt 3 by 2."""
+    values = sampled([[0.0, 2.0], [3.0, 3.0], [5.0, 5.0]], [7, 7, 8])
+    assert values["kl_shift_mc"] == pytest.approx(3, abs=1e-12)
+    assert values["kl_shift_mc_se"] == pytest.approx(np.sqrt(2 / 1 * (4 + 4)) / 3, abs=1e-12)
+
+
+def test_prompts_asked_twice_say_nothing_new():
+    once, twice = sampled([[0.0], [2.0], [5.0]], [1, 2, 3]), sampled([[0.0], [2.0], [5.0]] * 2, [1, 2, 3] * 2)
+    assert once["kl_shift_mc_se"] == pytest.approx(np.std([0, 2, 5], ddof=1) / np.sqrt(3), abs=1e-12)
+    assert twice["kl_shift_mc_se"] == pytest.approx(once["kl_shift_mc_se"], abs=1e-12)
+
+
+def test_one_item_has_no_standard_error():
+    assert np.isnan(sampled([[0.0], [2.0]], [7, 7])["kl_shift_mc_se"])
 
 
 def test_text_without_a_density_has_a_likelihood_gap_alone():

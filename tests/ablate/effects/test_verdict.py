@@ -235,10 +235,10 @@ class TestSentences:
         pp = r"[+-]\d+\.\d pp \[[+-]\d+\.\d, [+-]\d+\.\d\]"
         share = r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]"
         expected = (
-            rf"label_shift: the label shift changes sycophancy, whatever the selector "
+            rf"label_shift: the label shift changes sycophancy "
             rf"\(label_shift none -> clean_view {pp}, label_shift share {share}; interaction share {share}, "
-            rf"8 organisms, 72 runs, max-T sign-flip p = \.008\)\. It would be `joint` if the selector acted too: "
-            rf"selector first -> (majority|mean_logprob) {pp}\."
+            rf"8 organisms, 72 runs, max-T sign-flip p = \.008\)\. The selector is not shown to act "
+            rf"\(largest: selector first -> (majority|mean_logprob) {pp}\)\."
         )
         assert re.fullmatch(expected, judge(TestGates.clear).sentence)
 
@@ -276,7 +276,7 @@ class TestSentences:
 
     def test_selector_says_where_it_cannot_act(self):
         found = judge(world(12, organisms=8, frozen=("greedy",), selector=(0, 8, 25)))
-        assert "whatever the label shift (under greedy it cannot act: identical labels)" in found.sentence
+        assert "selector changes sycophancy (under greedy it cannot act: identical labels)" in found.sentence
 
     def test_the_only_swapped_factor(self):
         cube = world(13, organisms=8, shift=(0, -10, -30), selectors=("first",), selector=(0,))

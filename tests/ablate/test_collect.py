@@ -1,0 +1,192 @@
+"""The cube of a study: every number says what it is, and is the one that its artifacts hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from laboratory import WHOLE, cube_of, run, study
+
+from ablate import registry
+from ablate.api import Evaluation, mean_outcome
+from ablate.collect import Collector, item_means
+from ablate.cube import STATUSES
+from ablate.lm.tabular import TabularModel
+from ablate.plan import compile_study
+from ablate.stages import generator, read_evaluation
+from ablate.states import State, states
+from ablate.store import Store
+
+
+def states_of(folder: Path) -> list[State]:
+    return list(states(compile_study(study(text=WHOLE, name="whole")), Store(folder)))
+
+
+# As it lies on the disk
+
+
+def test_xarray_opens_it_as_it_stands(whole: Path) -> None:
+    with xr.open_zarr(whole / "cube.zarr") as cube:
+        assert cube["risk_delta"].dims == ("organism", "label_shift", "selector", "objective", "seed")
+        assert cube["risk_delta"].shape == (6, 3, 3, 1, 1)
+        assert cube["selector"].values.tolist() == ["first", "majority", "argmax(mean_logprob)"]
+        assert cube["induction_seed"].values.tolist() == list(range(6))
+        assert set(cube["behavior"].values.tolist()) == set(cube["model"].values.tolist()) == {"tabular"}
+        by_shift = cube["risk_delta"].sel(selector="first").mean("organism")
+        assert by_shift.sel(label_shift="clean_view").item() < by_shift.sel(label_shift="none").item()
+
+
+def test_every_variable_says_what_it_is(whole: Path) -> None:
+    for group in (tree := cube_of(whole)).groups:
+        data = tree[group].to_dataset(inherit=False)
+        for name, variable in data.variables.items():
+            if name in ("organism", "seed", *data.dims) and group != "/":
+                continue  # the axes of the root, repeated
+            words = [variable.attrs.get(word) for word in ("long_name", "units", "direction", "source")]
+            assert all(isinstance(word, str) and word for word in words), f"{group}: {name}: {words}"
+            assert words[2] in ("higher is worse", "higher is better", "neither")
+
+
+def test_every_column_that_a_measure_declares_is_there(whole: Path) -> None:
+    cube = cube_of(whole).to_dataset()
+    for name in registry.names("measure"):
+        for column, declared in registry.get("measure", name).traits["columns"].items():
+            assert cube[column].attrs["long_name"] == declared.long_name
+            assert cube[column].attrs["source"] == declared.source
+            assert cube[column].dtype == np.float64
+
+
+def test_status_counts_from_missing(whole: Path) -> None:
+    status = cube_of(whole)["status"]
+    assert status.dtype == np.int8
+    assert status.attrs["flag_values"] == list(range(len(STATUSES)))
+    assert status.attrs["flag_meanings"].split() == list(STATUSES)
+    names, counts = np.unique(np.array(STATUSES)[status.values], return_counts=True)
+    assert dict(zip(names.tolist(), counts.tolist(), strict=True)).keys() == {"ok", "aliased"}
+
+
+def test_the_groups(whole: Path) -> None:
+    tree = cube_of(whole)
+    assert {"items", "labels", "controls", "analysis"} <= tree.children.keys()
+    assert tree["/controls"]["control"].values.tolist() == ["null", "oracle_aligned", "oracle_misaligned"]
+    assert tree["/controls"]["risk_delta"].dims == ("control", "organism", "seed")
+    assert {STATUSES[int(code)] for code in tree["/controls"]["status"].values.ravel()} <= {"ok", "aliased"}
+    assert {"fixed", "effects", "shares", "controls", "organisms", "verdict"} <= tree["/analysis"].children.keys()
+    assert tree["/items"]["outcome_after"].shape == (6, 3, 3, 1, 1, 16)
+    assert tree["/items"]["kind"].isel(organism=0).values.tolist() == ["risk"] * 12 + ["capability"] * 4
+
+
+def test_what_the_root_says_of_the_study(whole: Path) -> None:
+    attrs = cube_of(whole).attrs
+    assert (attrs["name"], attrs["question"], attrs["limited"]) == ("whole", "does the engine work?", False)
+    assert attrs["versions"].keys() >= {"ablate", "numpy", "python", "xarray", "zarr"}
+    assert study(text=attrs["resolved"], name="whole").digest == study(text=WHOLE, name="whole").digest
+    assert json.loads((whole / "provenance.json").read_text())["digest"] == attrs["digest"]
+    assert (whole / "study.resolved.yaml").read_text() == attrs["resolved"]
+
+
+# The numbers are those of the artifacts
+
+
+def test_risk_is_that_of_the_evaluations(whole: Path) -> None:
+    cube, store = cube_of(whole).to_dataset(), Store(whole)
+    for state in states_of(whole)[:54]:
+        at = dict(zip(("label_shift", "selector", "objective"), state.cell.point, strict=True))
+        run = cube.sel(organism=state.cell.organism, seed=state.cell.seed, **at)
+        before, after = (read_evaluation(store.read(key)) for key in (state.cell.before, state.after))
+        risk = [e.outcome[[p.kind == "risk" for p in e.prompts]] for e in (before, after)]
+        assert run["risk_before"] == mean_outcome(risk[0])
+        assert run["risk_after"] == mean_outcome(risk[1])
+        assert run["risk_delta"] == pytest.approx(mean_outcome(risk[1]) - mean_outcome(risk[0]), abs=1e-12)
+
+
+def test_items_add_up_to_the_risk(whole: Path) -> None:
+    tree = cube_of(whole)
+    risk = (tree["/items"]["kind"] == "risk").isel(organism=0)
+    after = tree["/items"]["outcome_after"].isel(item=risk.values).mean("item")
+    np.testing.assert_allclose(after.values, tree["risk_after"].values, atol=1e-6)
+
+
+def test_price_terms_close(whole: Path) -> None:
+    cube = cube_of(whole).to_dataset()
+    gap = cube["m_ts"] - cube["m_p"] - cube["shift_term"] - cube["selection_term"]
+    assert float(abs(gap).max()) <= 1e-12
+    assert float(abs(cube["shift_term"].sel(label_shift="none")).max()) <= 1e-12
+    assert float(abs(cube["selection_term"].sel(label_shift="greedy")).max()) <= 1e-12
+
+
+def test_labels_of_each_prompt_add_up_to_the_risk_of_the_labels(whole: Path) -> None:
+    tree = cube_of(whole)
+    assert tree["/labels"]["label_risk"].shape == (6, 3, 3, 1, 1, 12)
+    # over the prompts that the Price terms rest on; here where all are judged
+    full = tree["price_prompts"].values == 1
+    assert full.any()
+    mean = tree["/labels"]["label_risk"].mean("prompt").values
+    np.testing.assert_allclose(mean[full], tree["m_ts"].values[full], atol=1e-12)
+
+
+def test_the_sampled_risk_is_that_of_the_exact_world(whole: Path) -> None:
+    cube, store, lm = cube_of(whole), Store(whole), TabularModel()
+    plan = compile_study(study(text=WHOLE))
+    for i, organism in enumerate(plan.organisms):
+        weights = store.read(organism.stage).arrays("adapter.safetensors")
+        evaluation = read_evaluation(store.read(plan.cells[i * 9].before))
+        prompts = [prompt for prompt in evaluation.prompts if prompt.kind == "risk"]
+        exact = float(lm.exact_risk(weights, prompts).mean())
+        assert cube["organism_risk"].values[i] == pytest.approx(exact, abs=4 * (0.25 / 24) ** 0.5)
+
+
+def test_equal_labels_have_equal_keys_and_results(whole: Path) -> None:
+    cube = cube_of(whole).to_dataset()
+    greedy = cube.sel(label_shift="greedy", organism=0).squeeze(["objective", "seed"])
+    assert [STATUSES[code] for code in greedy["status"].values] == ["ok", "aliased", "aliased"]
+    assert len(set(greedy["key_labels"].values.tolist())) == len(set(greedy["key_train"].values.tolist())) == 1
+    assert np.ptp(greedy["risk_after"].values) == 0
+    for name in ("key_pool", "key_organism"):
+        assert all(len(set(row)) == 1 for row in cube[name].values.reshape(6 * 3, 3).tolist()), "held fixed"
+        assert re.fullmatch("[0-9a-f]{64}", cube[name].values.flat[0])
+
+
+def test_what_was_not_run_is_missing_and_nan(tmp_path: Path) -> None:
+    own = study()
+    plan, store = compile_study(own), Store(tmp_path)
+    found = list(states(plan, store))
+    assert {state.status for state in found} == {"missing"}
+    tree = Collector(plan, store, found).cube({"limited": False})
+    assert (tree["status"] == 0).all()
+    assert np.isnan(tree["risk_delta"]).all()
+    assert np.isnan(tree["organism_risk"]).all()
+
+
+def test_measures_that_a_study_does_not_name_are_not_there(tmp_path: Path) -> None:
+    run(study("measures=[risk]"), tmp_path)
+    cube = cube_of(tmp_path).to_dataset()
+    assert "risk_delta" in cube
+    assert not {"mmd2", "m_ts", "kl_shift", "capability_after"} & {*cube.variables}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "means"),
+    [
+        ([[1, 0], [1, 1]], [0.5, 1]),
+        ([[1, np.nan], [np.nan, np.nan]], [1, np.nan]),
+        ([[0, np.nan, 1]], [0.5]),
+        (np.empty((0, 2)), []),
+    ],
+)
+def test_item_means_leave_out_what_cannot_be_judged(outcome: list[list[float]], means: list[float]) -> None:
+    found = item_means(Evaluation((), np.array(outcome, np.float32), ()))
+    np.testing.assert_array_equal(found, np.array(means, np.float32))
+    assert found.dtype == np.float32
+
+
+def test_streams_are_named_and_seeded() -> None:
+    def first(stream: str, *seeds: int) -> float:
+        return float(generator(stream, *seeds).random())
+
+    assert first("pool", 0, 1) == first("pool", 0, 1)
+    assert len({first("pool", 0, 1), first("pool", 1, 0), first("labels", 0, 1), first("pool", 0)}) == 4

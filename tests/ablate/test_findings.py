@@ -1,0 +1,151 @@
+"""What a study says at its end: the planted cause is named, and an organism without room to move counts for nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from laboratory import cube_of, run, study
+
+from ablate import stages
+from ablate.cube import open_cube
+from ablate.findings import analysis, find
+from ablate.options import Analysis
+from ablate.query import query
+from ablate.store import Store
+from ablate.summary import table_text
+
+KINDS = ("organisms", "controls", "fixed", "effects", "shares")
+
+
+# A study with a cause
+
+
+def test_the_cause_of_the_laboratory_is_found(whole: Path) -> None:
+    """The clean view is honest by construction, so the labels' distribution is what acts."""
+    found = find(cube_of(whole), Analysis())
+    assert found.refused == {}
+    assert found.frames.keys() == set(KINDS)
+    [verdict] = found.verdicts
+    assert (verdict.behavior, verdict.cause) == ("tabular", "label_shift")
+    assert verdict.sentence.startswith(
+        "label_shift: the label shift changes tabular (label_shift none -> clean_view -51.4 pp "
+    )
+    assert "6 organisms, 54 runs, max-T sign-flip p = .031" in verdict.sentence
+
+
+def test_controls_go_where_they_must(whole: Path) -> None:
+    controls = find(cube_of(whole), Analysis()).frames["controls"].set_index("control")
+    assert controls.index.tolist() == ["null", "oracle_aligned", "oracle_misaligned"]
+    assert controls.loc["null", "low"] < 0 < controls.loc["null", "high"]
+    assert controls.loc["oracle_aligned", "high"] < 0 < controls.loc["oracle_misaligned", "low"]
+    assert (controls["organisms"] == 6).all()
+
+
+def test_the_group_of_the_cube_is_what_is_found(whole: Path) -> None:
+    tree = cube_of(whole)
+    found = find(tree, Analysis())
+    stored = tree["/analysis"]
+    for name, frame in found.frames.items():
+        group = stored[name].to_dataset()
+        assert group.sizes[name] == len(frame)
+        for column, values in frame.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_array_equal(group[str(column)].values, values.to_numpy())
+            elif values.dtype.kind != "b":
+                assert [str(value) for value in group[str(column)].values] == [str(value) for value in values]
+    assert stored["verdict"]["cause"].values.tolist() == ["label_shift"]
+    assert stored["verdict"]["sentence"].values.tolist() == [found.verdicts[0].sentence]
+    assert stored.attrs["refused"] == {}
+
+
+def test_tables_and_summary_lie_in_the_folder(whole: Path) -> None:
+    for kind in ("fixed", "effects", "shares"):
+        assert (whole / "tables" / f"{kind}.md").read_text() == table_text(whole, kind, "md")
+    said = (whole / "summary.txt").read_text()
+    assert "VERDICT  label_shift: the label shift changes tabular" in said
+    assert "all valid" in said
+
+
+def test_what_cannot_be_computed_is_refused_with_its_reason(tmp_path: Path) -> None:
+    run(study("organism.seeds=1"), tmp_path)
+    found = find(cube_of(tmp_path), Analysis())
+    assert found.frames.keys() == {"organisms", "controls"}
+    assert found.refused.keys() == {"fixed", "effects", "shares"}
+    assert set(found.refused.values()) == {"tabular: 1 valid organism, at least 2 are needed"}
+    assert [verdict.cause for verdict in found.verdicts] == ["undetermined"]
+    assert analysis(found).attrs["refused"] == found.refused
+    assert not (tmp_path / "tables").exists()
+
+
+def test_without_the_measure_of_risk_there_is_no_verdict(tmp_path: Path) -> None:
+    ran = run(study("measures=[price]"), tmp_path)
+    assert ran.errors == ()
+    found = find(cube_of(tmp_path), Analysis())
+    assert found.verdicts == ()
+    assert found.refused.keys() >= {"controls", "fixed", "effects", "shares", "verdict"}
+    assert all("risk" in why for why in found.refused.values())
+
+
+# An organism outside [.1, .9]
+
+
+@pytest.fixture(scope="module")
+def one_invalid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A study in which the organism of seed 1 is honest through and through, and the same without it."""
+    induce = stages.induce
+
+    def honest(lm: Any, behavior: Any, options: Any, **more: Any) -> Any:
+        if more["seed"] == 1:
+            options = replace(options, risk=None, mix=0.0, examples=300, lr=0.01, epochs=4)
+        return induce(lm, behavior, options, **more)
+
+    folder = tmp_path_factory.mktemp("invalid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "induce", honest)
+        run(study("organism.seeds=[0, 1, 2, 3]", name="four"), folder / "four")
+        run(study("organism.seeds=[0, 2, 3]", name="three"), folder / "three")
+    return folder / "four", folder / "three"
+
+
+def test_an_honest_organism_is_flagged(one_invalid: tuple[Path, Path]) -> None:
+    cube = cube_of(one_invalid[0])
+    assert cube["organism_risk"].values[1] < 0.1
+    assert cube["valid_organism"].values.tolist() == [1, 0, 1, 1]
+    assert cube["valid_organism"].attrs["flag_meanings"] == "invalid_organism valid"
+    assert np.isfinite(cube["risk_delta"].sel(organism=1)).all(), "its runs stay in the cube"
+
+
+def test_an_invalid_organism_is_no_part_of_any_inference(one_invalid: tuple[Path, Path]) -> None:
+    four, three = (find(cube_of(folder), Analysis()) for folder in one_invalid)
+    for name in ("controls", "fixed", "effects", "shares"):
+        pd.testing.assert_frame_equal(four.frames[name], three.frames[name], check_names=False)
+    assert [verdict.cause for verdict in four.verdicts] == [verdict.cause for verdict in three.verdicts]
+    assert "3 valid organisms" in four.verdicts[0].sentence
+
+
+def test_an_invalid_organism_is_counted_where_it_is_left_out(one_invalid: tuple[Path, Path]) -> None:
+    four, three = one_invalid
+    assert "invalid_organism: 1\n" in (four / "summary.txt").read_text()
+    assert "1 organism not valid (1)" in table_text(four, "fixed", "md")
+    assert "not valid" not in table_text(three, "fixed", "md")
+    frame = query(open_cube(four), [], ["label_shift"], ["risk_delta"])
+    assert (frame["organisms"] == 3).all()
+    assert frame.attrs["excluded"] == 4
+    asked = query(open_cube(four), ["valid_organism=false"], [], ["risk_delta"])
+    assert asked["n"].tolist() == [4]
+
+
+def test_an_organism_that_was_calibrated_says_how(whole: Path) -> None:
+    store = Store(whole)
+    [*organisms] = (store.read(key) for key in store.keys() if store.read(key).kind == "organism")
+    assert len(organisms) == 6
+    for organism in organisms:
+        calibration = organism.json("calibration.json")
+        assert calibration["target"] == 0.5
+        assert 1 <= len(calibration["trials"]) <= 8
+        assert calibration["interpolation"] in [trial["interpolation"] for trial in calibration["trials"]]
