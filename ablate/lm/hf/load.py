@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def _unpack(name: str, model: Embedded, scratch: Path, staged: Path) -> None:
         return
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    with _quiet():
+    with _quiet(), redirect_stderr(io.StringIO()):  # the conversion has a progress bar that nothing else turns off
         lm = AutoModelForCausalLM.from_pretrained(
             source.parent, gguf_file=source.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
