@@ -91,6 +91,7 @@ def _count(pipe: int, last: int | None) -> None:
 
         return operation
 
+    os.fsync = lambda descriptor: None  # a killed process loses nothing that the kernel has
     for name in ("fsync", "rename", "replace", "mkdir", "unlink", "rmdir"):
         setattr(os, name, counted(getattr(os, name)))
 
