@@ -42,11 +42,6 @@ def find(tree: xr.DataTree, bars: Analysis) -> Findings:
         return found
 
 
-def flat(tree: xr.DataTree) -> xr.Dataset:
-    """The run-level variables of a cube."""
-    return tree.to_dataset(inherit=False)
-
-
 def frame_of(tree: xr.DataTree, kind: str) -> pd.DataFrame:
     """The numbers of a table: organisms, controls, fixed, effects or shares."""
     if kind in ("organisms", "controls"):
