@@ -132,6 +132,11 @@ def level(value: Level) -> dict[str, Any]:
     return {"name": value.name, "version": plugin.version, "options": dict(value.options), "scorer": scorer}
 
 
+def default(family: str, name: str) -> Level:
+    """A plug-in with every option at its default."""
+    return Level(family, name, registry.get(family, name).options().model_dump())
+
+
 def compile_study(study: Study) -> Plan:
     """Every organism, cell and stage of a study, in a fixed order."""
     return _Compiler(study).plan()
@@ -194,6 +199,7 @@ class _Compiler:
             lambda: {
                 **self._base(options),
                 "organism": options.organism.model_dump(exclude={"behavior", "seeds"}),
+                "objective": level(default("objective", "sft")),
                 "rng": [induction_seed],
             },
             {"screen": screen},
@@ -295,8 +301,7 @@ def measures_of(options: Options, of: str) -> list[Level]:
     """The measures of ``labels`` or of a ``run`` that a study takes: those it names, or all."""
     known = options.measures
     if known is None:
-        plugins = (registry.get("measure", name) for name in registry.names("measure"))
-        known = tuple(Level("measure", plugin.name, plugin.options().model_dump()) for plugin in plugins)
+        known = tuple(default("measure", name) for name in registry.names("measure"))
     return [measure for measure in known if registry.get("measure", measure.name).traits["of"] == of]
 
 

@@ -129,11 +129,12 @@ def _screen(stage: Stage, place: Workplace, draft: Draft, progress: Progress | N
 
 
 def _organism(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+    objective = stage.options["objective"]
     made = induce(
         place.model(stage.options),
         place.behavior(stage),
         OrganismOptions(**stage.options["organism"]),
-        objective=registry.get("objective", "sft"),
+        objective=partial(registry.get("objective", objective["name"]), **objective["options"]),
         seed=stage.options["rng"][0],
         rng=partial(generator, "organism", *stage.options["rng"]),
         progress=progress,
