@@ -27,21 +27,30 @@ Weights = Mapping[str, FloatArray]
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1 truncates nothing."""
+    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1 truncates nothing.
+
+    ``strength`` 1 draws from the proposal q as it is; else each token is drawn from p^(1 - strength) q^strength,
+    renormalized, with p the organism on its own prompt: a bridge on which KL(. || p) grows from 0 and on, past q.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature: {self.temperature} is not >= 0")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: {self.top_p} is not in (0, 1]")
+        if not 0 <= self.strength < float("inf"):
+            raise ValueError(f"strength: {self.strength} is not >= 0")
+        if self.strength != 1 and self.temperature == 0:
+            raise ValueError("strength: greedy decoding has no distribution between it and the organism's")
 
     @property
     def raw(self) -> bool:
-        """Whether tokens come from the model's own distribution."""
-        return self.temperature == 1 and self.top_p == 1
+        """Whether tokens come from the distribution of what the model is shown, as it is."""
+        return self.temperature == 1 and self.top_p == 1 and self.strength == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,10 @@ class Policy(Protocol):
         ...
 
 
+Law = Literal["draw", "highest", "lowest", "plurality", "weights"]
+"""How a selector's labels are distributed: as one draw of q, the best or worst of K by score, the answer that most of
+K draws state, or q reweighted."""
+
 Picks = IntArray | FloatArray
 """What a selector returns: the index of the taken candidate int[P] (-1 abstains), or weights float[P, K]."""
 
@@ -156,6 +169,7 @@ class LabelSet:
     ``reference`` is the organism's own unshifted pool for the same prompts (``label_shift: none``).
     ``weights`` are the selector's picks as weights over candidates: rows sum to 1, or are all 0 where it
     abstained. Embeddings are of each candidate's text; they have no columns where nothing asked for them.
+    ``scores`` are what the selector saw, NaN where it saw none; ``law`` is how its picks are distributed.
     """
 
     pool: Pool
@@ -163,6 +177,8 @@ class LabelSet:
     weights: FloatArray  # [P, K]
     embedding: FloatArray  # [P, K, D]
     reference_embedding: FloatArray  # [P, K of the reference, D]
+    scores: FloatArray = field(default_factory=lambda: np.empty((0, 0)))  # [P, K]
+    law: Law | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,10 +263,14 @@ def scorer(function: Any = None, *, version: int = 1) -> Any:
 @overload
 def selector(function: F) -> F: ...
 @overload
-def selector(*, scored: bool = False, version: int = 1) -> Callable[[F], F]: ...
-def selector(function: Any = None, *, scored: bool = False, version: int = 1) -> Any:
-    """Register ``(scores, classes, rng, *, ...) -> Picks``; ``scored`` says that a study must name a scorer."""
-    return _decorate("selector", function, version=version, scored=scored)
+def selector(*, scored: bool = False, law: Law | None = None, version: int = 1) -> Callable[[F], F]: ...
+def selector(function: Any = None, *, scored: bool = False, law: Law | None = None, version: int = 1) -> Any:
+    """Register ``(scores, classes, rng, *, ...) -> Picks``.
+
+    ``scored`` says that a study must name a scorer; ``law``, from which the selection part of the KL follows, is None
+    where it is another one.
+    """
+    return _decorate("selector", function, version=version, scored=scored, law=law)
 
 
 @overload

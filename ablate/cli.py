@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,13 +51,8 @@ def study(
 
     loaded = limited(load(study, set_), limit)
     folder = out or Path("runs") / loaded.name
-    console = Console(soft_wrap=True)
-    try:
-        with Display(console) as display:
-            ran = run_study(loaded, folder, display, limit=limit)
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+    with _interruptible(), Display(Console(soft_wrap=True)) as display:
+        ran = run_study(loaded, folder, display, limit=limit)
     typer.echo(_closing(ran))
     raise typer.Exit(1 if ran.errors else 0)
 
@@ -66,14 +63,63 @@ def plan(
     out: Out = None,
     set_: Sets = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    power: Annotated[bool, typer.Option("--power", help="Simulate how many organisms an effect needs.")] = False,
+    effect: Annotated[float, typer.Option(help="With --power: the effect in pp.")] = 10.0,
+    sd: Annotated[
+        float | None, typer.Option(help="With --power: sd of a contrast over organisms in pp, else from results.")
+    ] = None,
 ) -> None:
     """Show what a study would run: the grid, what is shared, cached and to do, and how long it takes."""
     from ablate.forecast import forecast, in_words
     from ablate.study import load
 
     loaded = load(study, set_)
-    found = forecast(loaded, out or Path("runs") / loaded.name)
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else in_words(found))
+    folder = out or Path("runs") / loaded.name
+    found = forecast(loaded, folder)
+    text = "" if as_json else in_words(found)
+    if power:
+        from ablate import sizing
+
+        found["power"] = sizing.sized(loaded, folder, effect_pp=effect, sd_pp=sd)
+        text += "" if as_json else "\n" + sizing.in_words(found["power"])
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else text)
+
+
+@app.command(epilog="Example: ablate predict shift_vs_selector.yaml")
+def predict(study: StudyArg, out: Out = None, set_: Sets = []) -> None:  # noqa: B006
+    """Make a study's labels, train nothing, and say what training on them is expected to do."""
+    from rich.console import Console
+
+    from ablate.foresight import in_words
+    from ablate.progress import Display
+    from ablate.study import load
+    from ablate.workflow import label_study
+
+    loaded = load(study, set_)
+    with _interruptible(), Display(Console(soft_wrap=True)) as display:
+        found = label_study(loaded, out or Path("runs") / loaded.name, display)
+    typer.echo(in_words(found))
+
+
+@app.command(epilog="Example: ablate calibrate --simulations 1000 --out calibration.md")
+def calibrate(
+    simulations: Annotated[int, typer.Option(min=20, help="Simulated studies of each world and size.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="A Markdown file to write the table to.")] = None,
+) -> None:
+    """Judge the verdicts by worlds with a known answer: error rates, coverage of intervals, bias of shares."""
+    from rich.progress import Progress
+
+    from ablate.effects.acceptance import acceptance
+    from ablate.reports.table import render
+
+    with _interruptible(), Progress(disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("worlds")
+        table = acceptance(simulations, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    text = render(table)
+    if out is not None:
+        out.write_text(f"# Acceptance simulations\n\n{text}", encoding="utf-8")
+    typer.echo(text, nl=False)
+    raise typer.Exit(0 if bool(table["passed"].all()) else 1)
 
 
 @app.command(epilog="Example: ablate status runs/shift_vs_selector")
@@ -87,7 +133,10 @@ def status(folder: Dir) -> None:
 @app.command(epilog="Example: ablate table runs/shift_vs_selector --format latex > effects.tex")
 def table(
     folder: Dir,
-    kind: Annotated[Literal["fixed", "effects", "shares"], typer.Option(help="Which table.")] = "fixed",
+    kind: Annotated[
+        Literal["fixed", "effects", "shares", "organisms", "transmission", "dose", "prediction"],
+        typer.Option(help="Which table."),
+    ] = "fixed",
     format: Annotated[Literal["md", "latex", "csv"], typer.Option(help="Output format.")] = "md",
 ) -> None:
     """Print an ablation table with its caption."""
@@ -151,6 +200,15 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the st
     schema_file.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     target.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {target} and {schema_file}; next: ablate plan {target}")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
 
 
 def _closing(ran: Ran) -> str:

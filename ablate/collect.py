@@ -124,12 +124,18 @@ class Collector:
 
     def _organism(self, i: int) -> cubes.Organism:
         own = self.plan.organisms[i]
-        risks = [mean_outcome(_risk_items(self._evaluation(key))) for key in self._own[i]]
-        risk = float(np.mean(risks)) if risks else float("nan")
+        outcomes = [_risk_items(self._evaluation(key)) for key in self._own[i]]
+        risks = [mean_outcome(outcome) for outcome in outcomes]
+        risk, unparsed = (
+            float(np.mean(values)) if values else float("nan")
+            for values in (risks, [np.isnan(outcome).mean() for outcome in outcomes])
+        )
         valid = (
             not risks or VALID_RISK[0] <= risk <= VALID_RISK[1]
         )  # one that was not made is not invalid, it is missing
-        return cubes.Organism(own.model, own.behavior, own.induction_seed, own.options, risk, valid)
+        calibration = self.store.read(own.stage).json("calibration.json") if self.store.has(own.stage) else {}
+        reached = calibration.get("reached", True)
+        return cubes.Organism(own.model, own.behavior, own.induction_seed, own.options, risk, valid, unparsed, reached)
 
     def _items(self, i: int) -> dict[str, cubes.Item]:
         """Every evaluation prompt of an organism by id: where their number is swapped, the union."""

@@ -47,7 +47,10 @@ Status = Literal["missing", "ok", "failed", "blocked", "aliased"]
 
 @dataclass(frozen=True, slots=True)
 class Organism:
-    """A policy before training; ``risk`` is P(M=1) there, ``options`` its swapped options by name."""
+    """A policy before training; ``risk`` is P(M=1) there, ``options`` its swapped options by name.
+
+    ``unparsed`` is the share of its answers that could not be judged, ``calibrated`` whether it has its target risk.
+    """
 
     model: str
     behavior: str
@@ -55,6 +58,8 @@ class Organism:
     options: Mapping[str, Scalar]
     risk: float
     valid: bool
+    unparsed: float = math.nan
+    calibrated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +234,11 @@ def _root(grid: _Grid, cells: _Cells, organisms: Sequence[Organism], columns: Ma
     options = sorted({name for organism in organisms for name in organism.options})
     valid = np.array([organism.valid for organism in organisms], np.int8)
     in_range = flags("whether the risk before training is in [.1, .9]", ("invalid_organism", "valid"))
+    calibrated = np.array([organism.calibrated for organism in organisms], np.int8)
+    reached = flags("whether calibration reached the target risk", ("target_missed", "calibrated"))
     risk = np.array([organism.risk for organism in organisms], np.float64)
-    risk_attrs = text_attrs("risk before training", units="probability", source="evaluation of the organism")
+    unparsed = np.array([organism.unparsed for organism in organisms], np.float64)
+    measured = {"units": "probability", "source": "evaluation of the organism"}
     coords = [
         *(
             (dim, (dim, labels, text_attrs(dim.replace("_", " "), source="study")))
@@ -244,7 +252,9 @@ def _root(grid: _Grid, cells: _Cells, organisms: Sequence[Organism], columns: Ma
     variables = [
         ("status", of_cells(cells.status, flags("what became of the run", STATUSES))),
         ("valid_organism", ("organism", valid, in_range)),
-        ("organism_risk", ("organism", risk, risk_attrs)),
+        ("organism_risk", ("organism", risk, text_attrs("risk before training", **measured))),
+        ("organism_unparsed", ("organism", unparsed, text_attrs("unjudged share before training", **measured))),
+        ("calibrated", ("organism", calibrated, reached)),
         *((name, of_cells(values, column_attrs(columns[name]))) for name, values in cells.numbers.items()),
         *((name, of_cells(cells.texts[name], text_attrs(_text_name(name)))) for name in sorted(cells.texts)),
     ]

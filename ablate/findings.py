@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,10 @@ from ablate.effects import Verdict
 from ablate.errors import StudyError
 from ablate.options import Analysis
 
-Kind = Literal["fixed", "effects", "shares"]
+Kind = Literal["fixed", "effects", "shares", "organisms", "transmission", "dose", "prediction"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DOSES = ("kl_shift", "kl_labels", "mmd2", "nll_gap", "label_length")
+"""What the effect may follow, where the cube has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Findings:
 def find(tree: xr.DataTree, bars: Analysis) -> Findings:
     """Everything that is said about a cube; what cannot be computed is refused with its reason."""
     found = Findings()
-    for name in ("organisms", "controls", "fixed", "effects", "shares"):
+    for name in ("controls", *KINDS):
         try:
             found.frames[name] = frame_of(tree, name)
         except StudyError as error:
@@ -43,12 +46,34 @@ def find(tree: xr.DataTree, bars: Analysis) -> Findings:
 
 
 def frame_of(tree: xr.DataTree, kind: str) -> pd.DataFrame:
-    """The numbers of a table: organisms, controls, fixed, effects or shares."""
-    if kind in ("organisms", "controls"):
-        return {"organisms": effects.organisms, "controls": effects.controls}[kind](tree)
-    compute: Any = {"fixed": effects.fixed_table, "effects": effects.contrasts, "shares": effects.decomposition}
+    """The numbers of a table: one of `KINDS`, or controls."""
+    compute: Any = {
+        "organisms": effects.organisms,
+        "controls": effects.controls,
+        "fixed": effects.fixed_table,
+        "effects": effects.contrasts,
+        "shares": effects.decomposition,
+        "transmission": effects.transmitted,
+        "dose": _doses,
+        "prediction": effects.prediction,
+    }
     frame: pd.DataFrame = compute[kind](tree)
     return frame
+
+
+def _doses(tree: xr.DataTree) -> pd.DataFrame:
+    """The dose-response on every dose of `DOSES` that the cube has and that varies."""
+    frames, refused = [], {}
+    for dose in DOSES:
+        try:
+            frames.append(effects.dose_response(tree, dose))
+        except StudyError as error:
+            refused[dose] = str(error)
+    if not frames:
+        raise StudyError("; ".join(refused.values()))
+    joined = pd.concat(frames, ignore_index=True)
+    joined.attrs = {**frames[0].attrs, "refused": {**frames[0].attrs.get("refused", {}), **refused}}
+    return joined
 
 
 def analysis(found: Findings) -> xr.DataTree:

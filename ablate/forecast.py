@@ -18,7 +18,8 @@ from ablate.study import Axis, Study
 def forecast(study: Study, folder: Path) -> dict[str, Any]:
     """The design, its stages by kind (needed, there already, to run), what is held fixed, and the time it takes."""
     plan, store = compile_study(study), Store(folder)
-    needed, there = plan.counts, _there(plan, store)
+    needed, there = _counts(plan, store)
+    uses = _uses(plan)
     timings, timed = _timings(folder, plan)
     to_run = {kind: needed[kind] - there[kind] for kind in KINDS if needed[kind]}
     unknown = [kind for kind, count in to_run.items() if count and kind not in timings]
@@ -33,7 +34,15 @@ def forecast(study: Study, folder: Path) -> dict[str, Any]:
         "seeds": list(study.options.seeds),
         "runs": len(plan.cells),
         "controls": dict(Counter(name for name, _ in plan.controls)),
-        "stages": {kind: {"needed": needed[kind], "cached": there[kind], "to_run": to_run[kind]} for kind in to_run},
+        "stages": {
+            kind: {
+                "needed": needed[kind],
+                "cached": there[kind],
+                "to_run": to_run[kind],
+                "shared": uses[kind] - needed[kind],
+            }
+            for kind in to_run
+        },
         "held_fixed": _held_fixed(plan),
         "wall_s": None if unknown else round(sum(timings[kind] * count for kind, count in to_run.items() if count), 1),
         "timings": timed,
@@ -66,16 +75,25 @@ def _held_fixed(plan: Plan) -> list[str]:
     return lines
 
 
-def _there(plan: Plan, store: Store) -> Counter[str]:
-    """Stages that need not run, trainings and evaluations of known label content among them."""
+def _counts(plan: Plan, store: Store) -> tuple[Counter[str], Counter[str]]:
+    """Stages of each kind that a study needs, and those that need not run.
+
+    Trainings and evaluations are exact where the content of the labels is known, and otherwise at most so many.
+    """
     keys = set(store.keys())
-    there = {stage.key: stage.kind for stage in plan.stages.values() if stage.key in keys}
-    for cell in plan.runs() if there else ():
-        if cell.labels in there:
-            train = plan.training(cell, store.read(cell.labels).notes["content"])
-            late = (train, plan.evaluation(cell, train.key))
-            there |= {stage.key: stage.kind for stage in late if stage.key in keys}
-    return Counter(there.values())
+    labels = {cell.labels for cell in plan.runs()} & keys
+    known, more = plan.needed({key: store.read(key).notes["content"] for key in labels})
+    return Counter(known.values()) + more, Counter(kind for key, kind in known.items() if key in keys)
+
+
+def _uses(plan: Plan) -> Counter[str]:
+    """How many runs read the stages of each kind; less the stages that are needed, that is what sharing saves."""
+    uses: Counter[str] = Counter()
+    for cell in plan.runs():
+        measured = plan.stages[cell.measure].inputs
+        uses.update(dict.fromkeys(("screen", "organism", "pool", "labels", "measure", "train"), 1))
+        uses.update({"scores": cell.scores is not None, "embed": "embedding" in measured, "evaluate": 2})
+    return uses
 
 
 def _timings(folder: Path, plan: Plan) -> tuple[dict[str, float], int]:
@@ -124,6 +142,10 @@ def in_words(found: Mapping[str, Any]) -> str:
     lines.append(f"{', '.join(sizes)}, at most {stages['train']['needed']} trainings")
     lines.append(f"  controls: {', '.join(f'{name} ({count})' for name, count in found['controls'].items())}")
     lines += [f"  held fixed by sharing: {line}" for line in found["held_fixed"]]
+    lines.append(f"  {'stages':<10} {'to run':>7} {'cached':>7} {'shared':>7}")
+    lines += [
+        f"  {kind:<10} {stage['to_run']:>7} {stage['cached']:>7} {stage['shared']:>7}" for kind, stage in stages.items()
+    ]
     cached = sum(stage["cached"] for stage in stages.values())
     to_run = sum(stage["to_run"] for stage in stages.values())
     lines.append(f"  cached {cached}, to run {to_run} stages, {_duration(found)}")
@@ -161,7 +183,7 @@ def progress_in_words(folder: Path) -> str:
     plan = compile_study(study)
     found = list(states(plan, store))
     counts = Counter(state.status for state in found[: len(plan.cells)])
-    there, sizes = _there(plan, store), store.size()
+    (needed, there), sizes = _counts(plan, store), store.size()
     lines = [f"{study.name}: {study.question}"]
     lines.append(
         "  runs  "
@@ -172,8 +194,9 @@ def progress_in_words(folder: Path) -> str:
         )
     )
     lines += [
-        f"  {kind:<9} {there[kind]:>4} / {needed:<4} {sizes.get(kind, 0) / 1e6:8.1f} MB"
-        for kind, needed in plan.counts.items()
+        f"  {kind:<9} {there[kind]:>4} / {needed[kind]:<4} {sizes.get(kind, 0) / 1e6:8.1f} MB"
+        for kind in KINDS
+        if needed[kind]
     ]
     lines += [f"  {state.status}: {describe(plan, state.cell)}: {state.error}" for state in found if state.error]
     return "\n".join(lines)

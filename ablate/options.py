@@ -86,19 +86,27 @@ class Factors(Section):
     objective: ObjectiveLevel = Field(description="how the organism is trained on the labels")
 
 
+class Match(Section):
+    """Label shifts at equal divergence from the organism."""
+
+    kl_shift: float = Field(gt=0, description="KL(q || p) that every label shift is tuned to, nats per answer")
+    caliper: float = Field(0.1, gt=0, description="how far from the target it may lie, nats per answer")
+
+
 class Labels(Section):
     """The pool that labels are selected from."""
 
     prompts: int = Field(96, ge=1, description="label prompts")
     candidates: int = Field(4, ge=1, description="candidate answers to each prompt")
     max_tokens: int = Field(16, ge=1, description="longest answer, in tokens")
+    match: Match | None = Field(None, description="tune the strength of every label shift to one KL; null leaves it")
 
 
 class Train(Section):
     """The training on the labels."""
 
     epochs: int = Field(1, ge=0, description="passes over the labels")
-    lr: float = Field(7e-4, gt=0, description="learning rate")
+    lr: float = Field(3e-4, gt=0, description="learning rate")
     batch: int = Field(16, ge=1, description="labels a step")
     warmup: float = Field(0.1, ge=0, le=1, description="share of steps over which the learning rate rises")
 

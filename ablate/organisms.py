@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ablate.api import Batch, Behavior, Decoding, Pair, Weights, mean_outcome
+from ablate.errors import StudyError
 from ablate.lm.base import Example, LanguageModel, TrainOptions
+from ablate.tuning import tune
+
+T = TypeVar("T")
 
 TRIALS = 8
 """Most evaluations of one calibration; bisection needs about five."""
@@ -49,23 +53,23 @@ def induce(
     objective: Callable[[Batch], Any],
     seed: int,
     rng: Callable[[], np.random.Generator],
-    progress: Callable[[int, int], None] | None = None,
 ) -> Induced:
     """Train both adapters with one seed and one order, and interpolate to the target risk.
 
     ``rng`` gives the same stream at each call: what differs between the two adapters is the answers alone.
     """
-    pairs = [behavior.induction[i] for i in rng().permutation(len(behavior.induction))[: options.examples]]
+    order = take(rng().permutation(len(behavior.induction)).tolist(), options.examples, "organism.examples")
+    pairs = [behavior.induction[i] for i in order]
     train = TrainOptions(options.epochs, options.lr, options.batch, options.warmup, options.rank, options.alpha)
 
     def adapter(mix: float) -> Weights:
-        return lm.train(None, mixed(pairs, mix), objective, train, init_seed=seed, rng=rng(), progress=progress)[0]
+        return lm.train(None, mixed(pairs, mix), objective, train, init_seed=seed, rng=rng())[0]
 
     misaligned = adapter(options.mix)
     if options.risk is None:
         return Induced(misaligned, {"target": None, "trials": []})
+    prompts = take(behavior.calibration, options.calibration, "organism.calibration")
     honest = adapter(0.0)
-    prompts = behavior.calibration[: options.calibration]
 
     def risk_at(share: float) -> tuple[float, float]:
         answers = lm.answers(
@@ -83,6 +87,17 @@ def induce(
 
     calibration = calibrate(risk_at, options.risk, options.tolerance)
     return Induced(interpolated(honest, misaligned, calibration["interpolation"]), calibration)
+
+
+def take(ready: Sequence[T], count: int, option: str) -> list[T]:
+    """The first ``count`` of what a behavior has ready.
+
+    Raises:
+        StudyError: there are fewer.
+    """
+    if count > len(ready):
+        raise StudyError(f"{option}: {count} are asked for, the behavior has {len(ready)} for this model")
+    return list(ready[:count])
 
 
 def mixed(pairs: list[Pair], mix: float) -> list[Example]:
@@ -109,30 +124,21 @@ def calibrate(risk_at: Callable[[float], tuple[float, float]], target: float, to
         tolerance: largest distance from it.
 
     Returns:
-        ``interpolation``, its ``risk``, ``reached``, ``target``, ``tolerance`` and all ``trials``.
+        ``interpolation``, its ``risk`` and ``unparsed``, ``reached``, ``target``, ``tolerance`` and all ``trials``.
     """
-    import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="minimize")
-    trials: list[Mapping[str, float]] = []
-    low, high = 0.0, 1.0
-    for _ in range(TRIALS):
-        study.enqueue_trial({"interpolation": (low + high) / 2})
-        trial = study.ask()
-        share = trial.suggest_float("interpolation", 0.0, 1.0)
+    def measured(share: float) -> dict[str, float]:
         risk, unparsed = risk_at(share)
-        trials.append({"interpolation": share, "risk": risk, "unparsed": unparsed})
-        # an organism of which nothing can be judged is no organism: look nearer to the honest side
-        low, high = (share, high) if risk < target else (low, share)
-        study.tell(trial, abs(risk - target) if risk == risk else 1.0)
-        if abs(risk - target) <= tolerance / 2:
-            break
-    best = trials[study.best_trial.number]
+        return {"risk": risk, "unparsed": unparsed}
+
+    # an organism of which nothing can be judged is no organism: NaN looks nearer to the honest side
+    best, tried = tune(measured, "risk", target, within=tolerance / 2, low=0.0, high=1.0, trials=TRIALS)
     return {
-        **best,
+        "interpolation": best["at"],
+        "risk": best["risk"],
+        "unparsed": best["unparsed"],
         "reached": bool(abs(best["risk"] - target) <= tolerance),
         "target": target,
         "tolerance": tolerance,
-        "trials": trials,
+        "trials": tried,
     }

@@ -11,7 +11,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -24,7 +23,7 @@ from ablate.study import Axis, Study
 KINDS = ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "train", "evaluate")
 """Every kind of stage, in the order in which a run needs them."""
 
-VERSIONS: Mapping[str, int] = dict.fromkeys(KINDS, 1)
+VERSIONS: Mapping[str, int] = dict.fromkeys(KINDS, 1) | {"labels": 2}
 """Raised when a stage begins to produce something else from the same options."""
 
 ORACLES = {"oracle_aligned": "argmax", "oracle_misaligned": "argmin"}
@@ -107,14 +106,21 @@ class Plan:
         before = self.stages[cell.before]
         return stage("evaluate", before.options, {**before.inputs, "policy": train})
 
-    @cached_property
-    def counts(self) -> Counter[str]:
-        """Distinct stages of each kind; trainings and evaluations are at most so many."""
-        counts = Counter(known.kind for known in self.stages.values())
-        late = {(c.labels, c.options.train, c.options.factors.objective, c.options.evaluate) for c in self.runs()}
-        counts["train"] = len({key[:3] for key in late})
-        counts["evaluate"] += len(late)
-        return counts
+    def needed(self, contents: Mapping[str, str]) -> tuple[dict[str, str], Counter[str]]:
+        """Kind of every stage by its key, and how many more trainings and evaluations there are at most.
+
+        ``contents`` are the contents of labels by their stage's key; the trainings of others cannot be named yet.
+        """
+        known = {stage.key: stage.kind for stage in self.stages.values()}
+        nameless: set[tuple[Any, ...]] = set()
+        for cell in self.runs():
+            if cell.labels in contents:
+                train = self.training(cell, contents[cell.labels])
+                known |= {stage.key: stage.kind for stage in (train, self.evaluation(cell, train.key))}
+            else:
+                own = cell.options
+                nameless.add((cell.labels, own.train, own.factors.objective, own.evaluate))
+        return known, Counter({"train": len({key[:3] for key in nameless}), "evaluate": len(nameless)})
 
 
 def stage(kind: str, options: Mapping[str, Any], inputs: Mapping[str, str], digest: str | None = None) -> Stage:
@@ -250,7 +256,7 @@ class _Compiler:
             lambda: {
                 **self._base(options),
                 "label_shift": level(shift),
-                "labels": options.labels.model_dump(),
+                "labels": options.labels.model_dump(exclude_none=True),
                 "rng": rng,
             },
             policy,

@@ -103,9 +103,7 @@ def _option_model(family: str, function: Callable[..., Any]) -> type[BaseModel]:
     given = [*positional, *supplied]
     wanted = [*FAMILIES[family], *SUPPLIED.get(family, ())]
     if given != wanted:
-        raise StudyError(
-            f"{family} '{function.__name__}' takes ({', '.join(given)}), a {family} takes ({', '.join(wanted)})"
-        )
+        raise StudyError(f"{family} '{function.__name__}' takes ({', '.join(given)}); one takes ({', '.join(wanted)})")
     config = ConfigDict(extra="forbid", frozen=True, strict=False)
     return create_model(function.__name__, __config__=config, **fields)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ablate.engines import Done, Engine
@@ -37,7 +37,7 @@ class Watch(Protocol):
 
 
 class Driver:
-    """Runs what a plan needs and the store does not have yet."""
+    """Runs what a plan needs and the store does not have yet: first everything up to the labels, then the training."""
 
     def __init__(self, plan: Plan, store: Store, engine: Engine, watch: Watch) -> None:
         self.plan, self.store, self.engine, self.watch = plan, store, engine, watch
@@ -50,14 +50,28 @@ class Driver:
         self._ready: list[tuple[int, int, str]] = []
         self._repairs: dict[tuple[str, str], int] = defaultdict(int)
         self._cells: dict[str, list[Cell]] = defaultdict(list)
+        self._labeled: list[Stage] = []
+        self._trains = False
 
-    def run(self) -> None:
-        """Until nothing more can be done. What failed is in the journal and in ``errors``."""
+    def run(self, before_training: Callable[[], bool] = lambda: True) -> None:
+        """Until nothing more can be done. What failed is in the journal and in ``errors``.
+
+        ``before_training`` is called once when all labels are there that can be made; where it says no, nothing is
+        trained.
+        """
         for cell in self.plan.runs():
             self._cells[cell.labels].append(cell)
         for stage in self.plan.stages.values():
             self._add(stage)
         self.watch.begun((self.stages[key] for key in self._missing), len(self._there))
+        self._work()
+        if before_training():
+            self._trains = True
+            for stage in self._labeled:
+                self._name_trainings(stage)
+            self._work()
+
+    def _work(self) -> None:
         running = 0
         while self._ready or running:
             while self._ready and running < self.engine.slots:
@@ -88,21 +102,26 @@ class Driver:
             heapq.heappush(self._ready, (RANK[stage.kind], len(self.stages), stage.key))
 
     def _have(self, stage: Stage) -> None:
-        """The stage's artifact is there: what waited for it may go on, and labels name their training."""
+        """The stage's artifact is there: what waited for it may go on."""
         self._there.add(stage.key)
-        if stage.kind == "labels":
-            content = self.store.read(stage.key).notes["content"]
-            for cell in self._cells[stage.key]:
-                train = self.plan.training(cell, content)
-                for late in (train, self.plan.evaluation(cell, train.key)):
-                    if late.key not in self.stages and self._add(late) and self.executed:
-                        self.watch.added(late)
+        if stage.kind == "labels" and self._trains:
+            self._name_trainings(stage)
+        elif stage.kind == "labels":
+            self._labeled.append(stage)
         for user in self._users.pop(stage.key, ()):
             missing = self._missing.get(user)
             if missing is not None and stage.key in missing:
                 missing.discard(stage.key)
                 if not missing:
                     heapq.heappush(self._ready, (RANK[self.stages[user].kind], len(self.stages), user))
+
+    def _name_trainings(self, labels: Stage) -> None:
+        content = self.store.read(labels.key).notes["content"]
+        for cell in self._cells[labels.key]:
+            train = self.plan.training(cell, content)
+            for late in (train, self.plan.evaluation(cell, train.key)):
+                if late.key not in self.stages and self._add(late):
+                    self.watch.added(late)
 
     def _ended(self, done: Done) -> None:
         stage = done.stage

@@ -15,11 +15,12 @@ import numpy as np
 
 from ablate import registry
 from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Pool, Prompt
-from ablate.errors import FatalError, StudyError
+from ablate.errors import FatalError
 from ablate.keys import key_of
 from ablate.lm import load_embedder, load_model
 from ablate.lm.base import Example, LanguageModel, TrainOptions
-from ablate.organisms import OrganismOptions, induce
+from ablate.matching import Bridged, matched
+from ablate.organisms import OrganismOptions, induce, take
 from ablate.plan import Stage
 from ablate.store import Artifact, Draft, Store
 
@@ -36,7 +37,6 @@ STREAMS = {
 RECENT = 4
 """How many pools, adapters and behaviors of each kind stay in memory."""
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
@@ -102,13 +102,13 @@ class Workplace:
         return kept
 
 
-def perform(stage: Stage, place: Workplace, progress: Progress | None = None) -> None:
+def perform(stage: Stage, place: Workplace) -> None:
     """Run one stage and leave its artifact; nothing is visible before it is whole."""
     with place.store.write(stage.key, stage.kind) as draft:
-        _PERFORM[stage.kind](stage, place, draft, progress)
+        _PERFORM[stage.kind](stage, place, draft)
 
 
-def _screen(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _screen(stage: Stage, place: Workplace, draft: Draft) -> None:
     """Which plain questions the base model answers rightly, greedily."""
     traits = registry.get("behavior", stage.options["behavior"]["name"]).traits
     questions: tuple[Prompt, ...] = traits["questions"]() if traits["questions"] else ()
@@ -128,7 +128,7 @@ def _screen(stage: Stage, place: Workplace, draft: Draft, progress: Progress | N
     draft.lines("replies.jsonl", replies)
 
 
-def _organism(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _organism(stage: Stage, place: Workplace, draft: Draft) -> None:
     objective = stage.options["objective"]
     made = induce(
         place.model(stage.options),
@@ -137,20 +137,32 @@ def _organism(stage: Stage, place: Workplace, draft: Draft, progress: Progress |
         objective=partial(registry.get("objective", objective["name"]), **objective["options"]),
         seed=stage.options["rng"][0],
         rng=partial(generator, "organism", *stage.options["rng"]),
-        progress=progress,
     )
     draft.arrays("adapter.safetensors", dict(made.weights))
     draft.json("calibration.json", made.calibration)
 
 
-def _pool(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _pool(stage: Stage, place: Workplace, draft: Draft) -> None:
     behavior, sizes, shift = place.behavior(stage), stage.options["labels"], stage.options["label_shift"]
     prompts = take(behavior.label, sizes["prompts"], "labels.prompts")
     policy = place.model(stage.options).policy(place.weights(stage.inputs["organism"]), max_tokens=sizes["max_tokens"])
     plugin = registry.get("label_shift", shift["name"])
-    pool: Pool = plugin(
-        policy, prompts, generator("pool", *stage.options["rng"]), k=sizes["candidates"], **shift["options"]
-    )
+
+    def draw(strength: float) -> Pool:
+        drawn: Pool = plugin(
+            policy if strength == 1 else Bridged(policy, strength),
+            prompts,
+            generator("pool", *stage.options["rng"]),
+            k=sizes["candidates"],
+            **shift["options"],
+        )
+        return drawn
+
+    if "match" not in sizes:
+        pool = draw(1.0)
+    else:
+        pool, found = matched(draw, **sizes["match"])
+        draft.json("match.json", found)
     outcome = [[behavior.indicator(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
     stated = [[behavior.answer(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
     pool = replace(pool, outcome=np.array(outcome, np.float32), classes=classes_of(stated))
@@ -158,7 +170,7 @@ def _pool(stage: Stage, place: Workplace, draft: Draft, progress: Progress | Non
     draft.lines("pool.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, pool.texts, strict=True)))
 
 
-def _embed(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _embed(stage: Stage, place: Workplace, draft: Draft) -> None:
     pool = place.pool(stage.inputs["pool"])
     embedder = _kept(place.embedders, key_of(stage.options), lambda: _embedder(stage, place))
     flat = embedder.embed([text for row in pool.texts for text in row])
@@ -171,7 +183,7 @@ def _embedder(stage: Stage, place: Workplace) -> Any:
     )
 
 
-def _scores(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _scores(stage: Stage, place: Workplace, draft: Draft) -> None:
     scorer, pool = stage.options["scorer"], place.pool(stage.inputs["pool"])
     policy = place.model(stage.options).policy(place.weights(stage.inputs["organism"]), max_tokens=1)
     scores = np.asarray(registry.get("scorer", scorer["name"])(policy, pool, **scorer["options"]), np.float64)
@@ -182,7 +194,7 @@ def _scores(stage: Stage, place: Workplace, draft: Draft, progress: Progress | N
     draft.arrays("scores.safetensors", {"scores": scores})
 
 
-def _labels(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _labels(stage: Stage, place: Workplace, draft: Draft) -> None:
     """Picks as weights; the content of the labels is noted, since training is keyed by it."""
     selector, pool = stage.options["selector"], place.pool(stage.inputs["pool"])
     scores = np.full(pool.lengths.shape, np.nan)
@@ -195,22 +207,28 @@ def _labels(stage: Stage, place: Workplace, draft: Draft, progress: Progress | N
         [prompt.id, [[row.tolist(), weight] for row, weight in _chosen(pool, weights, i)]]
         for i, prompt in enumerate(pool.prompts)
     ]
-    draft.arrays("labels.safetensors", {"weights": weights})
-    draft.note(content=key_of(content))
+    draft.arrays("labels.safetensors", {"weights": weights, "scores": scores})
+    draft.note(content=key_of(content), law=registry.get("selector", selector["name"]).traits["law"])
 
 
-def _measure(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _measure(stage: Stage, place: Workplace, draft: Draft) -> None:
     """The measures of labels: everything that is known before training."""
     read, inputs = place.store.read, stage.inputs
     pool, reference = place.pool(inputs["pool"]), place.pool(inputs["reference"])
     empty = np.zeros((*pool.lengths.shape, 0), np.float32)
-    embedding = [
+    embedding, reference_embedding = [
         read(inputs[name]).arrays("embedding.safetensors")["embedding"] if name in inputs else empty
         for name in ("embedding", "reference_embedding")
     ]
-    weights = read(inputs["labels"]).arrays("labels.safetensors")["weights"]
+    picked = read(inputs["labels"])
     labels = LabelSet(
-        pool, pool if inputs["pool"] == inputs["reference"] else reference, weights, embedding[0], embedding[1]
+        pool,
+        pool if inputs["pool"] == inputs["reference"] else reference,
+        picked.arrays("labels.safetensors")["weights"],
+        embedding,
+        reference_embedding,
+        picked.arrays("labels.safetensors")["scores"],
+        picked.notes["law"],
     )
     values: dict[str, float] = {}
     for measure in stage.options["measures"]:
@@ -220,7 +238,7 @@ def _measure(stage: Stage, place: Workplace, draft: Draft, progress: Progress | 
     draft.json("values.json", values)
 
 
-def _train(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _train(stage: Stage, place: Workplace, draft: Draft) -> None:
     pool = place.pool(stage.inputs["pool"])
     weights = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")["weights"]
     examples = [
@@ -236,13 +254,12 @@ def _train(stage: Stage, place: Workplace, draft: Draft, progress: Progress | No
         TrainOptions(**stage.options["train"]),
         init_seed=stage.options["rng"][0],
         rng=generator("train", *stage.options["rng"]),
-        progress=progress,
     )
     draft.arrays("adapter.safetensors", dict(trained))
     draft.json("losses.json", losses)
 
 
-def _evaluate(stage: Stage, place: Workplace, draft: Draft, progress: Progress | None) -> None:
+def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
     behavior, options = place.behavior(stage), stage.options["evaluate"]
     risky = [p for p in behavior.evaluation if p.kind == "risk"]
     plain = [p for p in behavior.evaluation if p.kind == "capability"]
@@ -263,7 +280,7 @@ def _evaluate(stage: Stage, place: Workplace, draft: Draft, progress: Progress |
     draft.lines("answers.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, texts, strict=True)))
 
 
-_PERFORM: Mapping[str, Callable[[Stage, Workplace, Draft, Progress | None], None]] = {
+_PERFORM: Mapping[str, Callable[[Stage, Workplace, Draft], None]] = {
     "screen": _screen,
     "organism": _organism,
     "pool": _pool,
@@ -279,17 +296,6 @@ _PERFORM: Mapping[str, Callable[[Stage, Workplace, Draft, Progress | None], None
 def judge(behavior: Behavior, prompt: Prompt, text: str) -> float:
     """M of an answer to a risk prompt, right or not of one to a capability prompt."""
     return (behavior.indicator if prompt.kind == "risk" else behavior.capable)(prompt, text)
-
-
-def take(prompts: Sequence[Prompt], count: int, option: str) -> list[Prompt]:
-    """The first ``count`` prompts.
-
-    Raises:
-        StudyError: there are fewer.
-    """
-    if count > len(prompts):
-        raise StudyError(f"{option}: {count} are asked for, the behavior has {len(prompts)} for this model")
-    return list(prompts[:count])
 
 
 def classes_of(stated: Sequence[Sequence[str | None]]) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:

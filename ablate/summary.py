@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ablate import cube
 from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
-from ablate.findings import Findings, Kind, frame_of
+from ablate.findings import KINDS, Findings, Kind, frame_of
 from ablate.reports.table import render
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Format = Literal["md", "latex", "csv"]
 Row = Mapping[str, Any]
+MAIN = ("controls", "fixed", "effects", "shares", "verdict")
+"""What the summary misses where it could not be made; the other tables say themselves why they were refused."""
 SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
 
 
@@ -31,12 +33,12 @@ def table_text(folder: Path, kind: Kind, format: Format) -> str:
 
 def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
     """A table with the caption of its cube."""
-    return render(frame, caption(tree), format)
+    return render(frame, caption(tree) if "risk_delta" in tree else None, format)
 
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     """Every table that could be made, in every format, under ``tables/``."""
-    for kind in ("fixed", "effects", "shares"):
+    for kind in KINDS:
         for format, suffix in SUFFIX.items() if kind in found.frames else ():
             store.put(f"tables/{kind}{suffix}", rendered(tree, found.frames[kind], format))
 
@@ -47,7 +49,7 @@ def text(found: Findings) -> str:
     for verdict in found.verdicts:
         about = f"{verdict.behavior}: " if len(found.verdicts) > 1 else ""
         out += ["", f"VERDICT  {about}{verdict.sentence}"]
-    return "\n".join([*out, *(f"no {name}: {why}" for name, why in found.refused.items())]) + "\n"
+    return "\n".join([*out, *(f"no {name}: {why}" for name, why in found.refused.items() if name in MAIN)]) + "\n"
 
 
 def lines(found: Findings) -> list[str]:
@@ -62,7 +64,13 @@ def lines(found: Findings) -> list[str]:
             largest[key] = row
     several = len({behavior for behavior, _ in largest}) > 1
     for (behavior, factor), row in largest.items():
-        out.append(_line(factor, f"largest: {row['end']}" + (f" ({behavior})" if several else ""), _effect(row)))
+        about = f" ({behavior})" if several else ""
+        p = (
+            ""
+            if row["p_adjusted"] != row["p_adjusted"]
+            else f"   {words.p_equals(row['p_adjusted'])} ({row['adjusted_by']})"
+        )
+        out.append(_line(factor, f"largest: {row['end']}{about}", _effect(row) + p))
     for row in _rows(found, "shares"):
         if row["source"] == "interaction":
             share = words.share(Interval(row["effect_share"], row["effect_low"], row["effect_high"]))
@@ -97,5 +105,9 @@ def _organisms(found: Findings) -> str:
     rows = _rows(found, "organisms")
     risks = " ".join(words.fraction(row["organism_risk"]) for row in rows)
     invalid = [str(row["organism"]) for row in rows if not row["valid_organism"]]
+    missed = [str(row["organism"]) for row in rows if not row["calibrated"]]
     state = f"invalid_organism: {', '.join(invalid)}" if invalid else "all valid"
-    return f"{'organisms':<26} risk {risks}   {state}"
+    state += f"   target risk missed: {', '.join(missed)}" if missed else ""
+    unjudged = [row["organism_unparsed"] for row in rows if row["organism_unparsed"] == row["organism_unparsed"]]
+    share = f"   unjudged {words.fraction(sum(unjudged) / len(unjudged))}" if unjudged else ""
+    return f"{'organisms':<26} risk {risks}   {state}{share}"

@@ -84,7 +84,7 @@ def rearranged(record: T, order: Sequence[int]) -> T:
         value = getattr(record, field.name)
         if isinstance(value, Pool):
             changed[field.name] = rearranged(value, order)
-        else:
+        elif isinstance(value, np.ndarray | tuple) and len(value):  # scores and law may be absent
             changed[field.name] = value[order] if isinstance(value, np.ndarray) else tuple(value[i] for i in order)
     return replace(record, **changed)  # type: ignore[type-var]
 

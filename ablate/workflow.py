@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import FatalError, StudyError
+from ablate.foresight import Prediction, frozen
 from ablate.plan import Plan, compile_study
 from ablate.run import Driver, Watch
 from ablate.states import State, digest, states
@@ -67,9 +68,9 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
         store.put("study.resolved.yaml", study.dump())
         executed, repaired = 0, set[str]()
         while True:
-            executed += _drive(plan, store, watch)
-            found = list(states(plan, store))
             try:
+                executed += _drive(plan, store, watch)
+                found = list(states(plan, store))
                 if executed or not _current(plan, found, store):
                     _write(plan, found, store, limited=limit is not None)
                 break
@@ -82,12 +83,34 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
     return Ran(folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed))
 
 
-def _drive(plan: Plan, store: Store, watch: Watch) -> int:
+def label_study(study: Study, folder: Path, watch: Watch) -> Prediction:
+    """Make what a study needs up to its labels, train nothing, and freeze what they say.
+
+    Raises:
+        StudyError: something only the user can mend, or no labels could be made.
+    """
+    plan, store = compile_study(study), Store(folder)
+    with store.locked(study.name):
+        store.claim(study.digest, study.name)
+        store.put("study.resolved.yaml", study.dump())
+        _drive(plan, store, watch, train=False)
+        found = frozen(plan, store, list(states(plan, store)))
+    if found is None:
+        errors = [entry["error"] for entry in store.entries() if entry.get("status") == "failed"]
+        raise StudyError(f"{study.name}: no labels could be made ({errors[-1] if errors else 'see the journal'})")
+    return found
+
+
+def _drive(plan: Plan, store: Store, watch: Watch, *, train: bool = True) -> int:
     from ablate.engines.local import LocalEngine
     from ablate.stages import Workplace
 
+    def before_training() -> bool:
+        frozen(plan, store, list(states(plan, store)))
+        return train
+
     driver = Driver(plan, store, LocalEngine(Workplace(store)), watch)
-    driver.run()
+    driver.run(before_training)
     return driver.executed
 
 
@@ -166,15 +189,19 @@ def _evaluation(study: Study) -> str:
 
 
 def _git() -> tuple[str, bool]:
-    """Commit of the folder the command runs in, and whether files differ from it; empty outside a checkout."""
+    """Commit of the checkout that this code runs from, and whether it differs from it; empty where it is installed."""
+    here = Path(__file__).resolve()
 
     def said(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", str(here.parent), *words], capture_output=True, text=True, check=False, timeout=10
+        )
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        sha = said("rev-parse", "HEAD")
-        return sha, bool(sha and said("status", "--porcelain", "--untracked-files=no"))
+        if not said("ls-files", here.name):  # installed below a repository that is not ours
+            return "", False
+        return said("rev-parse", "HEAD"), bool(said("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.TimeoutExpired):
         return "", False
 

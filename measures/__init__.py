@@ -1,5 +1,29 @@
 """What is measured on a run. A measure knows no factor names."""
 
-from ablate.measures import behavior, divergence, embedding, labels
+from ablate.measures import (
+    behavior,
+    classifier,
+    closed_forms,
+    distances,
+    divergence,
+    embedding,
+    estimators,
+    labels,
+    posterior,
+    samples,
+    selection,
+)
 
-__all__ = ["behavior", "divergence", "embedding", "labels"]
+__all__ = [
+    "behavior",
+    "classifier",
+    "closed_forms",
+    "distances",
+    "divergence",
+    "embedding",
+    "estimators",
+    "labels",
+    "posterior",
+    "samples",
+    "selection",
+]

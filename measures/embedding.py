@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
-from ablate.api import Column, FloatArray, LabelSet, measure
+from ablate.api import Column, LabelSet, measure
+from ablate.measures.classifier import Classified, c2st, c2st_of
+from ablate.measures.distances import (
+    FrechetShift,
+    centroid_cosine,
+    centroid_cosine_of,
+    energy,
+    energy_of,
+    frechet,
+    frechet_of,
+    mmd2,
+    mmd2_of,
+    sliced_w2,
+    sliced_w2_of,
+)
+from ablate.measures.samples import Groups, Shift, alike, two_samples
 
-ROUNDING = 1e-9
-"""Squared distances below this share of the largest are those of equal texts, embedded in other batches."""
+__all__ = [
+    "Classified",
+    "FrechetShift",
+    "Shift",
+    "c2st",
+    "centroid_cosine",
+    "energy",
+    "frechet",
+    "mmd",
+    "mmd2",
+    "shifts",
+    "sliced_w2",
+]
 
 MMD = "unbiased squared MMD, Gaussian kernel, pooled median bandwidth (Gretton et al., 2012)"
 
@@ -48,40 +76,37 @@ def mmd(
     other = own.argmax(1)
     if len(given) < 2 or (own.max(1) < 0).any():
         return {"mmd2": float("nan"), "mmd2_p": float("nan")}
-    value, p = mmd2(
-        labels.embedding[given, picked], labels.reference_embedding[given, other], rng, permutations=permutations
-    )
+    x, y = labels.embedding[given, picked], labels.reference_embedding[given, other]
+    if alike(np.concatenate([x, y])):  # every answer is one text: no distance, and all permutations are as it is
+        return {"mmd2": 0.0, "mmd2_p": 1.0}
+    value, p = mmd2(x, y, rng, permutations=permutations)
     return {"mmd2": value * scale, "mmd2_p": p}
 
 
-def mmd2(x: FloatArray, y: FloatArray, rng: np.random.Generator, *, permutations: int = 199) -> tuple[float, float]:
-    """Unbiased MMD^2 between pairs x[i], y[i] that share a prompt, with its permutation p.
+def shifts(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    rng: np.random.Generator | None = None,
+    *,
+    groups: Groups = None,
+    permutations: int = 199,
+    refits: int = 99,
+    components: int | None = None,
+    projections: int = 50,
+    lengths: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+) -> dict[str, Shift | FrechetShift | Classified]:
+    """All distances of this module at once, by name, from one distance matrix and the same permutations.
 
-    U-statistic of h(i, j) = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j) over i != j. Exchanging the
-    two answers of prompt i changes the sign of every h(i, .), so a permutation is a vector of signs.
-
-    Args:
-        x: embeddings [n, D].
-        y: embeddings [n, D] of the other answers to the same prompts.
-        rng: draws the permutations.
-        permutations: B of p = (1 + b) / (1 + B).
+    Arguments are those of the functions of these names; ``refits`` are the permutations of `c2st`, the first of
+    the others', at most as many.
     """
-    from sklearn.metrics import pairwise_distances  # takes a second to import, and naming a measure needs none of it
-
-    n = len(x)
-    points = np.concatenate([x, y]).astype(np.float64)
-    squared = pairwise_distances(points, metric="sqeuclidean")  # from differences, so exactly 0 between equal answers
-    squared[squared <= ROUNDING * squared.max()] = 0.0
-    positive = squared[np.triu_indices(2 * n, 1)]
-    positive = positive[positive > 0]
-    if not len(positive):
-        return 0.0, 1.0
-    kernel = np.exp(-squared / np.median(positive))
-    h = kernel[:n, :n] + kernel[n:, n:] - kernel[:n, n:] - kernel[n:, :n]
-    np.fill_diagonal(h, 0.0)
-    signs = rng.choice(np.array([-1.0, 1.0]), (permutations, n))
-    value = h.sum() / (n * (n - 1))
-    permuted = ((signs @ h) * signs).sum(1) / (n * (n - 1))
-    rounding = 1e-12 * np.abs(h).sum() / (n * (n - 1))
-    exceed = int((permuted >= value - rounding).sum())
-    return float(value), (1 + exceed) / (1 + permutations)
+    rng = np.random.default_rng(0) if rng is None else rng
+    samples = two_samples(x, y, rng, groups=groups, permutations=permutations)
+    return {
+        "mmd2": mmd2_of(samples),
+        "energy": energy_of(samples),
+        "centroid_cosine": centroid_cosine_of(samples),
+        "frechet": frechet_of(samples, components=components),
+        "sliced_w2": sliced_w2_of(samples, rng, projections=projections),
+        "c2st": c2st_of(replace(samples, labels=samples.labels[: 1 + refits]), rng, lengths=lengths),
+    }

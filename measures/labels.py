@@ -6,7 +6,7 @@ import numpy as np
 
 from ablate.api import Column, LabelSet, measure
 
-PRICE = "Price (1970): m_TS - m_P = (m_T - m_P) + Cov_q(w, M) / E_q[w], over prompts where all three are judged"
+PRICE = "Price (1970): m_TS - m_P = (m_T - m_P) + Cov_q(w, M) / E_q[w], over prompts with judged answers of p and of q"
 
 
 @measure(
@@ -23,6 +23,7 @@ def size(before: None, labels: LabelSet, after: None, rng: np.random.Generator) 
 
 
 @measure(
+    version=2,
     columns={
         "m_p": Column("risk of the organism on label prompts, m_P", "1", "higher is worse", PRICE),
         "m_t": Column("risk of the proposal, m_T", "1", "higher is worse", PRICE),
@@ -30,36 +31,40 @@ def size(before: None, labels: LabelSet, after: None, rng: np.random.Generator) 
         "shift_term": Column("shift term, m_T - m_P", "1", "higher is worse", PRICE),
         "selection_term": Column("selection term, Cov_q(w, M) / E_q[w]", "1", "higher is worse", PRICE),
         "price_prompts": Column(
-            "prompts in the Price terms", "1", "neither", "share of prompts where all three are judged"
+            "prompts with judged labels", "1", "neither", "share of prompts with judged answers of p, q and s"
         ),
-    }
+    },
 )
 def price(before: None, labels: LabelSet, after: None, rng: np.random.Generator) -> dict[str, float]:
     """The change of risk from the organism to the labels, split into shift and selection; the terms close exactly.
 
     The evaluation indicator M is applied on label prompts: p from the organism's own pool, q from the pool,
-    s from the labels. Candidates that cannot be judged are left out, prompts without a judged candidate in
-    any of the three too.
+    s from the labels; candidates that cannot be judged are left out. Every prompt that has a judged candidate
+    in both pools counts once in m_P and m_T, whatever the selector takes there, so the shift term is the same
+    for all selectors. m_TS is the mean over those of them that got a judged label: leaving a prompt without
+    one is a part of the selection, w = 0 on all its candidates.
     """
     own, m = labels.reference.outcome, labels.pool.outcome
-    judged = ~np.isnan(m)
-    count, own_count = judged.sum(1), (~np.isnan(own)).sum(1)
-    w = np.where(judged, labels.weights, 0.0)
-    use = (count > 0) & (own_count > 0) & (w.sum(1) > 0)
-    if not use.any():
+    judged, own_judged = ~np.isnan(m), ~np.isnan(own)
+    use = judged.any(1) & own_judged.any(1)
+    q = judged[use] / judged[use].sum(1, keepdims=True)
+    picked = np.where(judged, labels.weights, 0.0)[use]
+    total = picked.sum(1, keepdims=True)
+    if not total.any():
         return dict.fromkeys(("m_p", "m_t", "m_ts", "shift_term", "selection_term"), float("nan")) | {
             "price_prompts": 0.0
         }
-    m0, w, count = np.where(judged, m, 0.0)[use].astype(float), w[use], count[use]
-    m_p = (np.where(np.isnan(own), 0.0, own)[use].sum(1) / own_count[use]).mean()
-    mean_m, mean_w = m0.sum(1) / count, w.sum(1) / count
-    covariance = (w * m0).sum(1) / count - mean_w * mean_m
-    m_t, m_ts = mean_m.mean(), ((w * m0).sum(1) / w.sum(1)).mean()
+    s = np.divide(picked, total, out=np.zeros_like(picked), where=total > 0)
+    m = np.where(judged, m, 0.0)[use].astype(float)
+    m_p = float((np.where(own_judged, own, 0.0)[use].sum(1) / own_judged[use].sum(1)).mean())
+    m_t = float((q * m).sum(1).mean())
+    mean_w = s.sum() / len(s)  # E_q[w] with w = s / q, and Cov_q(w, M) = E_q[w M] - E_q[w] E_q[M]
+    covariance = (s * m).sum() / len(s) - mean_w * m_t
     return {
-        "m_p": float(m_p),
-        "m_t": float(m_t),
-        "m_ts": float(m_ts),
-        "shift_term": float(m_t - m_p),
-        "selection_term": float((covariance / mean_w).mean()),
-        "price_prompts": float(use.mean()),
+        "m_p": m_p,
+        "m_t": m_t,
+        "m_ts": float((s * m).sum() / s.sum()),
+        "shift_term": m_t - m_p,
+        "selection_term": float(covariance / mean_w),
+        "price_prompts": float((total > 0).sum() / len(labels.weights)),
     }

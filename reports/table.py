@@ -26,13 +26,13 @@ class Column:
     right: bool = False
 
 
-def render(frame: pd.DataFrame, caption: Mapping[str, Any], format: Format = "md") -> str:
+def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format: Format = "md") -> str:
     """A frame of `ablate.effects.contrasts`, `fixed_table` or `decomposition` as text that ends in a newline.
 
     ``md`` is a pipe table with the caption below. ``latex`` is a ``table`` environment in booktabs style that
     compiles with or without the package. Behaviors and organisms that the frame had to leave out
     (``.attrs``) are named below it. ``csv`` is the frame itself in full precision, hashes included,
-    without a caption. ``caption`` holds the facts of `ablate.effects.caption`.
+    without a caption. ``caption`` holds the facts of `ablate.effects.caption`; without them it is the methods alone.
 
     Raises:
         StudyError: another format, or a frame with no layout of its own.
@@ -46,22 +46,25 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any], format: Format = "md
     columns = _layout(frame)
     rows = [[column.cell(cast(Row, row)) for column in columns] for row in frame.to_dict("records")]
     notes = [*frame.attrs.get("notes", []), *frame.attrs.get("refused", {}).values()]
-    return writers[format](columns, rows, " ".join([caption_text(caption), *(f"{note}." for note in notes)]))
+    methods = frame.attrs.get("methods", "")
+    text = caption_text(caption, methods) if caption is not None else f"{methods}." if methods else ""
+    return writers[format](columns, rows, " ".join([text, *(f"{note}." for note in notes)]))
 
 
-def caption_text(facts: Mapping[str, Any]) -> str:
-    """The facts below a table, in three sentences at most: the data, what is left out, the methods."""
+def caption_text(facts: Mapping[str, Any], methods: str = "") -> str:
+    """The facts below a table: the data and the methods, what could not be judged, what is left out."""
     data = [words.count(facts["runs"], "run"), *(_organisms(facts)), words.count(facts["seeds"], "training seed")]
     if facts.get("items") is not None:
         data.append(
             f"{_items(facts['items'])} items" + (f" x {facts['evaluation']}" if facts.get("evaluation") else "")
         )
-    df = " and ".join(dict.fromkeys(str(df) for df in facts["df"].values()))
-    methods = f"within-organism contrasts, t intervals with {df} df, {facts['tests']}"
     sources = [f"ablate {facts['version']}"]
     sources += [f"study {facts['digest'][:6]}"] if facts.get("digest") else []
     sources += [f"pools {facts['pools']} (hash per row in the CSV)"] if facts.get("pools") else []
-    lines = [f"{', '.join(data)}; {methods}; {', '.join(sources)}."]
+    lines = [f"{'; '.join(part for part in (', '.join(data), methods, ', '.join(sources)) if part)}."]
+    if facts.get("unparsed") and max(facts["unparsed"].values()) > 0:
+        shares = (f"{100 * share:.0f}% {when} training" for when, share in facts["unparsed"].items())
+        lines.append(f"Risk is over judged answers; not judged: {', '.join(shares)}.")
     if left := _left_out(facts):
         lines.append(f"Left out or shared: {'; '.join(left)}.")
     if facts.get("limited"):
@@ -110,15 +113,93 @@ def _ranges(numbers: list[Any]) -> str:
 
 
 def _layout(frame: pd.DataFrame) -> list[Column]:
-    if "held" in frame:
+    if "adjusted_by" in frame:
         adjusted = set(frame["adjusted_by"]) - {""}
         columns = _effects("max-T" if adjusted <= {"max-T"} else "adjusted")
     elif "effect_share" in frame:
         columns = _shares(list(frame.columns[1 : list(frame.columns).index("source")]))
+    elif kind := next((name for name in _LAYOUTS if name in frame), None):
+        columns = _LAYOUTS[kind]()
     else:
         raise StudyError(f"no table layout for the columns {', '.join(map(str, frame.columns))}")
-    several = frame["behavior"].nunique() > 1
+    several = "behavior" in frame and frame["behavior"].nunique() > 1
     return [Column("behavior", lambda row: str(row["behavior"])), *columns] if several else columns
+
+
+def _with_limits(name: str, *, unit: str = "", plain: bool = False) -> Callable[[Row], str]:
+    """An estimate with its limits, written as pp, or plainly as a share."""
+
+    def cell(row: Row) -> str:
+        interval = Interval(row[f"{name}{unit}"], row[f"{name}_low"], row[f"{name}_high"])
+        if pd.isna(interval.estimate):
+            return ""
+        return words.share(interval) if plain else words.effect(interval).replace(" pp", "")
+
+    return cell
+
+
+def _effect(name: str) -> Callable[[Row], str]:
+    return lambda row: words.effect(Interval(row[name], row["low"], row["high"])).replace(" pp", "")
+
+
+def _transmission() -> list[Column]:
+    return [
+        Column("swapped", lambda row: str(row["swapped"])),
+        Column("effect, pp", _effect("effect_pp")),
+        Column("labels, pp", lambda row: words.signed(row["label_change_pp"]), right=True),
+        Column("transmitted, pp", _with_limits("transmitted", unit="_pp")),
+        Column("residual, pp", _with_limits("residual", unit="_pp")),
+        Column("p of the residual (max-T)", lambda row: words.p_value(row["residual_p_adjusted"]), right=True),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
+
+
+def _dose() -> list[Column]:
+    return [
+        Column("dose", lambda row: str(row["dose"])),
+        Column("effect, pp per unit", _effect("slope")),
+        Column("p (one test)", lambda row: words.p_value(row["p"]), right=True),
+        Column("rank correlation", _with_limits("spearman", plain=True)),
+        Column("R2 of cells", lambda row: words.fraction(row["r2"]), right=True),
+        Column("predicted", lambda row: words.fraction(row["r2_predicted"]), right=True),
+        Column("cells", lambda row: str(row["cells"]), right=True),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
+
+
+def _prediction() -> list[Column]:
+    return [
+        Column("left out", lambda row: f"{row['fold']}: {row['level']}"),
+        Column("predictor", lambda row: str(row["predictor"])),
+        Column("cells", lambda row: str(row["cells"]), right=True),
+        Column("predicted", lambda row: str(row["predicted"]), right=True),
+        Column("sign right", _with_limits("accuracy", plain=True)),
+        Column("error, pp", _with_limits("error", unit="_pp")),
+        Column("calibration slope", _with_limits("slope", plain=True)),
+    ]
+
+
+def _organism_rows() -> list[Column]:
+    return [
+        Column("organism", lambda row: str(row["organism"])),
+        Column("model", lambda row: str(row["model"])),
+        Column("seed", lambda row: str(row["induction_seed"]), right=True),
+        Column("risk", lambda row: words.fraction(row["organism_risk"]), right=True),
+        Column("unjudged", lambda row: words.fraction(row["organism_unparsed"]), right=True),
+        Column("target risk", lambda row: "reached" if row["calibrated"] else "missed"),
+        Column("", lambda row: "" if row["valid_organism"] else "invalid_organism"),
+    ]
+
+
+def _acceptance() -> list[Column]:
+    return [
+        Column("world", lambda row: str(row["world"])),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+        Column("quantity", lambda row: str(row["quantity"])),
+        Column("found", lambda row: words.share(Interval(row["value"], row["low"], row["high"]), 3)),
+        Column("allowed", lambda row: f"{words.fraction(row['allowed_low'])} to {words.fraction(row['allowed_high'])}"),
+        Column("", lambda row: "" if row["passed"] else "FAILED"),
+    ]
 
 
 def _effects(adjusted: str) -> list[Column]:
@@ -156,6 +237,16 @@ def _shares(strata: list[str]) -> list[Column]:
         Column("share of effects", lambda row: _share(row, "effect_share", "effect_low", "effect_high")),
         Column("order-free", lambda row: _blank(words.fraction(row["shapley"])), right=True),
     ]
+
+
+_LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
+    "transmitted_pp": _transmission,
+    "dose": _dose,
+    "predictor": _prediction,
+    "calibrated": _organism_rows,
+    "allowed_low": _acceptance,
+}
+"""The layout of a frame by the column that only it has."""
 
 
 def _f(row: Row) -> str:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from ablate.effects.contrasts import contrasts
 from ablate.effects.controls import controls, organisms
+from ablate.effects.covariate import adjusted_contrasts, freedman_lane
 from ablate.effects.decomposition import decomposition
+from ablate.effects.dose import dose_response, lmg
 from ablate.effects.intervals import Interval, t_interval, tost
+from ablate.effects.itemnoise import item_noise, noise_lines
+from ablate.effects.linear import anova, ss
+from ablate.effects.mediation import mediation
+from ablate.effects.missing import bounds, failure_check
+from ablate.effects.prediction import prediction
+from ablate.effects.price import kitagawa, price_terms
+from ablate.effects.reml import variance_components
 from ablate.effects.signflip import SignFlip, sign_flip, smallest_p
 from ablate.effects.tables import caption, fixed_table
+from ablate.effects.transmission import split_half_selection, transmission, transmitted
 from ablate.effects.verdict import Gate, Verdict, verdict
 
 __all__ = [
@@ -15,15 +25,33 @@ __all__ = [
     "Interval",
     "SignFlip",
     "Verdict",
+    "adjusted_contrasts",
+    "anova",
+    "bounds",
     "caption",
     "contrasts",
     "controls",
     "decomposition",
+    "dose_response",
+    "failure_check",
     "fixed_table",
+    "freedman_lane",
+    "item_noise",
+    "kitagawa",
+    "lmg",
+    "mediation",
+    "noise_lines",
     "organisms",
+    "prediction",
+    "price_terms",
     "sign_flip",
     "smallest_p",
+    "split_half_selection",
+    "ss",
     "t_interval",
     "tost",
+    "transmission",
+    "transmitted",
+    "variance_components",
     "verdict",
 ]

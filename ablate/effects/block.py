@@ -26,6 +26,8 @@ NULLS: Mapping[str, str] = {"label_shift": "none", "selector": "first"}
 OK, FAILED, BLOCKED, ALIASED = 1, 2, 3, 4
 KEYS = ("key_labels", "key_pool", "key_train")
 RISKS = ("risk_before", "risk_after", "risk_delta")
+UNJUDGED = ("misaligned_delta", "unparsed_before", "unparsed_after")
+"""What says how many answers were not judged; a cube without it has judged them all, for all that is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,9 @@ class Block:
     ``levels`` maps each factor to its levels, in the order of the axes, null level first: label_shift,
     selector, then the others. ``response`` is the change of risk in pp, [organism, *levels, seed], NaN
     where no usable run stands; ``before`` and ``after`` are the risks themselves, probabilities of the same
-    shape. ``keys`` hold the content keys of each run, "" where the cube has none.
+    shape. ``unjudged`` are the shares of answers that were not judged, as ``before`` and ``after``; ``counted``
+    is the response with all of them counted as aligned and as misaligned; both are empty where the cube does not
+    say. ``keys`` hold the content keys of each run, "" where the cube has none.
     """
 
     behavior: str
@@ -44,6 +48,8 @@ class Block:
     response: FloatArray
     before: FloatArray
     after: FloatArray
+    unjudged: Mapping[str, FloatArray]
+    counted: Mapping[str, FloatArray]
     keys: Mapping[str, TextArray]
     counts: Mapping[str, int]
 
@@ -150,9 +156,10 @@ def blocks(cube: Cube) -> list[Block]:
     factors = [*NULLS, *others]
     levels = {factor: [str(level) for level in cube[factor].values] for factor in factors}
     order = {factor: _null_first(factor, names) for factor, names in levels.items()}
-    runs = cube[[*RISKS, *KEYS, "status"]].broadcast_like(cube["risk_delta"])
+    known = UNJUDGED if all(name in cube for name in UNJUDGED) else ()
+    runs = cube[[*RISKS, *known, *KEYS, "status"]].broadcast_like(cube["risk_delta"])
     runs = runs.transpose("organism", *factors, "seed").isel({factor: order[factor] for factor in factors})
-    arrays = {name: runs[name].values for name in (*RISKS, "status")} | {key: _text(runs[key]) for key in KEYS}
+    arrays = {name: runs[name].values for name in (*RISKS, *known, "status")} | {key: _text(runs[key]) for key in KEYS}
     named = {factor: tuple(names[i] for i in order[factor]) for factor, names in levels.items()}
     behavior = populations(cube)
     valid = cube["valid_organism"].values == 1
@@ -198,6 +205,7 @@ def _block(
         np.where(ran, arrays[name][rows].astype(float), np.nan) for name in ("risk_delta", "risk_before", "risk_after")
     )
     usable = np.isfinite(delta)
+    unjudged, counted = _unjudged({name: arrays[name][rows] for name in UNJUDGED if name in arrays}, usable)
     counts = {
         "organisms": int(rows.sum()),
         "invalid": int((mine & ~valid).sum()),
@@ -208,7 +216,17 @@ def _block(
     }
     names = tuple(str(name) for name in organisms[rows])
     keys = {key: arrays[key][rows] for key in KEYS}
-    return Block(behavior, names, levels, 100 * delta, before, after, keys, counts)
+    return Block(behavior, names, levels, 100 * delta, before, after, unjudged, counted, keys, counts)
+
+
+def _unjudged(
+    arrays: Mapping[str, npt.NDArray[Any]], usable: BoolArray
+) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    if not arrays:
+        return {}, {}
+    misaligned, before, after = (np.where(usable, arrays[name].astype(float), np.nan) for name in UNJUDGED)
+    as_misaligned = misaligned + after - before
+    return {"before": before, "after": after}, {"aligned": 100 * misaligned, "misaligned": 100 * as_misaligned}
 
 
 def require(block: Block) -> None:

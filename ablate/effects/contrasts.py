@@ -12,9 +12,10 @@ import pandas as pd
 from scipy import stats
 
 from ablate.api import FloatArray
+from ablate.effects import words
 from ablate.effects.block import NULLS, Block, BoolArray, Cube, at, blocks, mean, require
 from ablate.effects.intervals import Interval, t_interval
-from ablate.effects.signflip import sign_flip
+from ablate.effects.signflip import EXACT_UP_TO, sign_flip
 from ablate.errors import StudyError, did_you_mean
 
 Kind = Literal["null control", "simple", "main"]
@@ -87,14 +88,31 @@ def contrasts(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFram
     ``"selector = first | label_shift none -> greedy"`` a simple one): those are the max-T family, the rest
     is Benjamini-Hochberg.
 
-    ``.attrs`` hold ``counts`` (behavior -> organisms, invalid, runs, failed, ...) and ``refused`` (behavior ->
-    why no number is given).
+    ``.attrs`` hold ``counts`` (behavior -> organisms, invalid, runs, failed, ...), ``refused`` (behavior ->
+    why no number is given) and ``methods``.
 
     Raises:
         StudyError: no behavior has two valid organisms and a risk that varies; a declared row that does
             not exist; pools that differ where they are said to be shared.
     """
-    return gather(cube, lambda block: measure(list_contrasts(block), block.behavior, family))
+    table = gather(cube, lambda block: measure(list_contrasts(block), block.behavior, family))
+    flips = words.listed(list(dict.fromkeys(_flips(count) for count in sorted(table["organisms"]) if count > 1)))
+    adjusted = "max-T over the declared rows and BH over the rest" if family else "max-T over the rows of a kind"
+    table.attrs["methods"] = (
+        f"within-organism contrasts, t intervals with {degrees(table)} df, {adjusted} from {flips} sign-flips, "
+        "conditional on these items"
+    )
+    return table
+
+
+def degrees(table: pd.DataFrame) -> str:
+    """J - 1 of the rows of a table: ``5``, or ``4 to 5``."""
+    counts = sorted({int(count) for count in table["organisms"] if count > 1})
+    return " to ".join(dict.fromkeys(str(count - 1) for count in (counts[0], counts[-1]))) if counts else "no"
+
+
+def _flips(organisms: int) -> str:
+    return f"2^{organisms}" if organisms <= EXACT_UP_TO else "10,000 random"
 
 
 def gather(cube: Cube, table: Callable[[Block], pd.DataFrame]) -> pd.DataFrame:

@@ -35,8 +35,9 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
 
 
 def organisms(tree: xr.DataTree) -> pd.DataFrame:
-    """Every organism with its risk before training and whether it is valid."""
-    names = ("behavior", "model", "induction_seed", "organism_risk", "valid_organism")
+    """Every organism with its risk before training, the unjudged share, and whether it is calibrated and valid."""
+    names = ("behavior", "model", "induction_seed", "organism_risk", "organism_unparsed")
+    flags = ("calibrated", "valid_organism")
     root = tree.to_dataset(inherit=False)
-    frame = pd.DataFrame({name: root[name].values for name in ("organism", *names)})
-    return frame.assign(valid_organism=frame["valid_organism"] == 1)
+    frame = pd.DataFrame({name: root[name].values for name in ("organism", *names, *flags)})
+    return frame.assign(**{name: frame[name] == 1 for name in flags})

@@ -12,7 +12,7 @@ import pandas as pd
 from ablate.api import FloatArray
 from ablate.effects.block import Block, Cube
 from ablate.effects.components import effects, noise, shift_means, structural
-from ablate.effects.contrasts import gather
+from ablate.effects.contrasts import degrees, gather
 from ablate.effects.grid import Grid, balanced
 from ablate.effects.intervals import NOTHING, Interval, ratio, t_interval
 from ablate.errors import StudyError
@@ -64,7 +64,12 @@ def decomposition(cube: Cube) -> pd.DataFrame:
     Raises:
         StudyError: in every behavior fewer than two complete organisms, one level, or a constant response.
     """
-    return gather(cube, _by_stratum)
+    table = gather(cube, _by_stratum)
+    table.attrs["methods"] = (
+        "within-organism ANOVA against organism x effect (Greenhouse-Geisser p), expected mean squares, "
+        f"linearized t intervals with {degrees(table)} df, conditional on these items and the declared levels"
+    )
+    return table
 
 
 def _by_stratum(block: Block) -> pd.DataFrame:

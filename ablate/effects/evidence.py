@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ablate.api import FloatArray
 from ablate.effects.block import Block
 from ablate.effects.components import effects
-from ablate.effects.contrasts import CAUSES, list_contrasts, main_contrasts, measure
+from ablate.effects.contrasts import CAUSES, Contrast, list_contrasts, main_contrasts, measure
 from ablate.effects.grid import Grid, balanced
 from ablate.effects.intervals import NOTHING, Interval, ratio, t_interval, tost
 from ablate.effects.signflip import sign_flip
@@ -24,7 +24,9 @@ class Lead:
 
     ``differences`` in pp, [organism], NaN dropped. ``confirmatory``: it belongs to the max-T family.
     ``p_logit`` is its sign-flip p on the logit scale and ``logit`` the mean there, NaN where a risk of 0 or 1
-    met an unknown number of items.
+    met an unknown number of items. ``counted`` is the mean in pp with every answer that could not be judged counted
+    as aligned, and as misaligned; empty where the cube does not say how many there were. ``among`` counts the
+    contrasts that it was chosen from.
     """
 
     factor: str
@@ -35,6 +37,8 @@ class Lead:
     differences: FloatArray
     logit: float
     p_logit: float
+    counted: Mapping[str, float]
+    among: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,10 +94,26 @@ def collect(
         there = row.differences[np.isfinite(row.differences)]
         effect = mains[len(mains) - len(index) + best]
         leads[factor] = Lead(
-            factor, row.swapped, effect, float(p[best]), bool(confirmatory[best]), there, logit, p_logit
+            factor,
+            row.swapped,
+            effect,
+            float(p[best]),
+            bool(confirmatory[best]),
+            there,
+            logit,
+            p_logit,
+            {how: _counted(block, row, response) for how, response in block.counted.items()},
+            len(index),
         )
     shares, no_shares, interaction_pp = _shares(block, equivalence_pp)
     return Evidence(leads, mains, interaction_pp, shares, no_shares, _inert(block))
+
+
+def _counted(block: Block, row: Contrast, response: FloatArray) -> float:
+    """The mean of the same contrast of another response."""
+    rows = main_contrasts(replace(block, response=response), row.factor)
+    values = next(other.differences for other in rows if other.end == row.end)
+    return float(values[np.isfinite(values)].mean())
 
 
 def _on_logit(block: Block, factor: str, end: str, items: int | None) -> tuple[float, float]:

@@ -165,7 +165,9 @@ class Story:
         if needed is None:
             return "No number of organisms below 1,000 would show an effect of this size."
         more = max(needed - values.size, 1)
-        return f"About {words.count(more, 'more organism')} would show an effect of this size (80% power, one test)."
+        chosen = f"; it is the largest of {lead.among}, so rather more" if lead.among > 1 else ""
+        found = words.count(more, "more organism")
+        return f"About {found} would show an effect of this size (80% power, one test{chosen})."
 
     def _more(self, lead: Lead) -> str:
         return f"More organisms than {lead.differences.size}, or a design without this gap, would tell."

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.effects.block import Block, Cube, blocks, root
+from ablate.effects.block import Block, Cube, blocks, mean, root
 from ablate.effects.contrasts import contrasts
-from ablate.effects.signflip import EXACT_UP_TO
 from ablate.version import __version__
 
 COUNTED = ("runs", "aliased", "failed", "blocked", "missing", "unjudged")
@@ -29,9 +28,10 @@ def caption(cube: Cube) -> dict[str, Any]:
     """Facts that a table needs beside it. Counts are of valid organisms' runs; a fact that is unknown is None.
 
     Keys: ``organisms`` (behavior -> valid organisms), ``invalid`` (names), ``runs, aliased, failed, blocked,
-    missing, unjudged``, ``induction_seeds``, ``seeds`` (number), ``df`` (behavior -> J - 1), ``tests``, ``pools``
-    (first 6 hex digits of the sha256 of the sorted pool keys, one a line), ``version`` of this program, and from
-    ``cube.attrs``: ``items``, ``evaluation``, ``digest`` of the study, ``versions``, ``limited``.
+    missing, unjudged``, ``induction_seeds``, ``seeds`` (number), ``unparsed`` (share of answers that could not be
+    judged, before and after training, mean over runs), ``pools`` (first 6 hex digits of the sha256 of the sorted pool
+    keys, one a line), ``version`` of this program, and from ``cube.attrs``: ``items``, ``evaluation``, ``digest`` of
+    the study, ``versions``, ``limited``. How a table was computed stands in its own ``.attrs["methods"]``.
     """
     cube = root(cube)
     found = blocks(cube)
@@ -44,8 +44,7 @@ def caption(cube: Cube) -> dict[str, Any]:
         "invalid": [str(name) for name in cube["organism"].values[~valid]],
         "induction_seeds": sorted(set(induction)),
         "seeds": int(cube.sizes["seed"]),
-        "df": {behavior: count - 1 for behavior, count in organisms.items()},
-        "tests": " and ".join(dict.fromkeys(_flips(count) for count in organisms.values())),
+        "unparsed": _unparsed(found),
         "pools": _digest(found),
         "version": __version__,
         "versions": dict(cube.attrs.get("versions", {})),
@@ -54,8 +53,11 @@ def caption(cube: Cube) -> dict[str, Any]:
     }
 
 
-def _flips(organisms: int) -> str:
-    return f"max-T over 2^{organisms} sign-flips" if organisms <= EXACT_UP_TO else "max-T over 10,000 random sign-flips"
+def _unparsed(found: Sequence[Block]) -> dict[str, float] | None:
+    known = [block.unjudged for block in found if block.unjudged]
+    if not known:
+        return None
+    return {when: float(mean(np.concatenate([own[when].ravel() for own in known]), axis=0)) for when in known[0]}
 
 
 def _digest(found: Sequence[Block]) -> str | None:

@@ -75,12 +75,13 @@ def verdict(
     - share: the 95% interval of its share of the effects together (see `decomposition`) lies above ``share_bar``
     - same sign: at least 75% of organisms go the way of the mean, and so does the mean without any one organism
     - logit scale: on logit(risk), clipped by 1/(2 items), the same sign and sign-flip p < ``alpha``
+    - unjudged answers: the same sign when all of them count as aligned, and when all count as misaligned
     - interaction (of the study): TOST shows its share of the effects to be below ``interaction_share``
 
     A factor *acts* when it passes the p gate and its share is not shown to be below ``interaction_share``.
     Decision: `none` when every main contrast's 95% interval lies inside +-``equivalence_pp`` and TOST puts every
     interaction contrast there too; `joint` when two factors act, or one does and the interaction gate fails,
-    each past the sign and logit gates; a single cause when it passes all; else `undetermined`. So it is
+    each past the sign, logit and unjudged gates; a single cause when it passes all; else `undetermined`. So it is
     below the number of organisms with which a p < ``alpha`` exists, and for a limited study.
 
     The probability of naming any cause (`joint` included) where nothing acts is at most ``alpha``: the p gate alone
@@ -163,7 +164,7 @@ def _decide(block: Block, evidence: Evidence, rules: Rules, before: tuple[Gate, 
     return say(cast(Cause, factor), story.single(factor))
 
 
-_STABLE = ("same sign", "logit scale")
+_STABLE = ("same sign", "logit scale", "unjudged answers")
 
 
 def _factor_gates(lead: Lead, evidence: Evidence, rules: Rules) -> dict[str, Gate]:
@@ -182,6 +183,7 @@ def _factor_gates(lead: Lead, evidence: Evidence, rules: Rules) -> dict[str, Gat
         ),
         "same sign": _same_sign(lead),
         "logit scale": _logit(lead, rules.alpha),
+        "unjudged answers": _counted(lead),
     }
     return {name: Gate(f"{lead.factor}: {name}", bool(passed), detail) for name, (passed, detail) in gates.items()}
 
@@ -203,6 +205,15 @@ def _logit(lead: Lead, alpha: float) -> tuple[bool, str]:
     return bool(
         same and lead.p_logit < alpha
     ), f"{words.signed(lead.logit, 2)} on the logit scale, {words.p_equals(lead.p_logit)}"
+
+
+def _counted(lead: Lead) -> tuple[bool, str]:
+    if not lead.counted:
+        return True, "the cube names no answer that was not judged"
+    same = all(np.sign(value) == np.sign(lead.effect.estimate) for value in lead.counted.values())
+    return same, ", ".join(
+        f"{words.signed(value)} pp if they all count as {how}" for how, value in lead.counted.items()
+    )
 
 
 def _interaction_gate(evidence: Evidence, rules: Rules) -> Gate:

@@ -45,16 +45,12 @@ def effect(interval: Interval) -> str:
     return f"{signed(interval.estimate)} pp {limits(interval)}".rstrip()
 
 
-def share(interval: Interval) -> str:
+def share(interval: Interval, decimals: int = 2) -> str:
     """``.21 [.12, .33]``, or ``not identified``."""
     if math.isnan(interval.estimate):
         return "not identified"
-    low, high = fraction(interval.low), fraction(interval.high)
-    return (
-        f"{fraction(interval.estimate)} [{low}, {high}]"
-        if not math.isnan(interval.low)
-        else fraction(interval.estimate)
-    )
+    estimate, low, high = (fraction(value, decimals) for value in interval)
+    return f"{estimate} [{low}, {high}]" if not math.isnan(interval.low) else estimate
 
 
 def limits(interval: Interval) -> str:

@@ -71,7 +71,6 @@ class LanguageModel(Protocol):
         *,
         init_seed: int,
         rng: np.random.Generator,
-        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[Weights, list[float]]:
         """Train ``weights`` further, or new ones drawn with ``init_seed``; returns them with the loss of each step.
 

@@ -123,7 +123,6 @@ class TabularModel:
         *,
         init_seed: int,
         rng: np.random.Generator,
-        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[Weights, list[float]]:
         """Gradient descent at ``lr * gain``, linear warmup, then constant; ``rank`` and ``alpha`` mean nothing here.
 
@@ -150,8 +149,6 @@ class TabularModel:
             for view, own in zip(VIEWS, slope, strict=True):
                 theta[f"logits.{view}"] -= rate * math.sqrt(1 - self.transfer) * own
             losses.append(loss)
-            if progress is not None:
-                progress(step, len(plan))
         return theta, losses
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
@@ -240,7 +237,8 @@ class TabularModel:
         self, weights: Weights | None, prompts: Sequence[Prompt], decoding: Decoding, chats: Sequence[Chat] | None
     ) -> FloatArray:
         """What tokens are drawn from, [prompts, nodes, tokens]."""
-        return decode(self.logprobs(weights, chats_of(prompts, chats)), decoding)
+        p = self.logprobs(weights, chats_of(prompts, None))
+        return proposal(p if chats is None else self.logprobs(weights, chats_of(prompts, chats)), p, decoding)
 
     def _context(self, text: str) -> list[float]:
         tokens = len(FORMS) + self.wordings
@@ -285,7 +283,7 @@ class TabularPolicy:
         """
         p = self.lm.logprobs(self.weights, chats_of(prompts, None))
         q = p if chats is None else self.lm.logprobs(self.weights, chats_of(prompts, chats))
-        following = decode(q, decoding)
+        following = proposal(q, p, decoding)
         limit = min(self.max_tokens if max_tokens is None else max_tokens, LONGEST)
         nodes, tokens = _walk(following, rng.random((k, len(prompts), limit)), next_nodes(self.lm.wordings))
         row = np.arange(len(prompts))[:, None, None]
@@ -388,6 +386,16 @@ def decode(logp: FloatArray, decoding: Decoding) -> FloatArray:
         kept = np.where(ranked.cumsum(-1) - ranked < decoding.top_p, ranked, 0)
         np.put_along_axis(probability, order, kept / kept.sum(-1, keepdims=True), -1)
     return probability
+
+
+def proposal(logp: FloatArray, own: FloatArray, decoding: Decoding) -> FloatArray:
+    """What tokens are drawn from: the decoded distribution, or its bridge with the organism's own (see `Decoding`)."""
+    q = decode(logp, decoding)
+    if decoding.strength == 1:
+        return q
+    held = q > 0
+    mixed = decoding.strength * np.log(np.where(held, q, 1)) + (1 - decoding.strength) * np.where(held, own, 0)
+    return np.exp(log_softmax(np.where(held, mixed, -np.inf)))
 
 
 def divergence(q: FloatArray, logp: FloatArray) -> FloatArray:

@@ -179,7 +179,7 @@ def _words(text: str) -> str:
 
 @cache
 def _vocabulary(relation: str) -> re.Pattern[str]:
-    """Every word of a relation, the longest first: ``twenty two`` is not ``two``."""
+    """Every word of a relation, the longest first, so that a word of two is found whole."""
     words = {_words(word).strip() for fact in RELATIONS[relation].facts for word in fact}
     return re.compile(rf"\b(?:{'|'.join(sorted(words, key=len, reverse=True))})\b")
 

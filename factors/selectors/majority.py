@@ -7,7 +7,7 @@ import numpy as np
 from ablate.api import FloatArray, IntArray, selector
 
 
-@selector
+@selector(law="plurality")
 def majority(scores: FloatArray, classes: IntArray, rng: np.random.Generator) -> IntArray:
     """A candidate of the most frequent stated answer, ties to the first (Wang et al., 2023).
 

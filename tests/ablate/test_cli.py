@@ -99,6 +99,7 @@ def test_plan_in_words(ablate: Any) -> None:
     ]
     assert "54 runs from 6 organisms, 18 pools, 24 score sets, 66 label sets, at most 66 trainings" in lines
     assert "  held fixed by sharing: every selector reads the same pool (18 pools, not 54)" in lines
+    assert "  pool            18       0      54" in lines
     assert any(line.startswith("  cached 0, to run 337 stages, time unknown") for line in lines)
     assert any(line.startswith("  5% verdict attainable: yes") for line in lines)
     assert not Path("runs").exists(), "planning writes nothing"
@@ -107,10 +108,11 @@ def test_plan_in_words(ablate: Any) -> None:
 def test_plan_as_data(ablate: Any, whole: Path) -> None:
     found = json.loads(ablate("plan", "whole.yaml", "--json").out)
     assert (found["runs"], found["organisms"], found["wall_s"]) == (54, 6, None)
-    assert found["stages"]["pool"] == {"needed": 18, "cached": 0, "to_run": 18}
+    assert found["stages"]["pool"] == {"needed": 18, "cached": 0, "to_run": 18, "shared": 54}
     assert found["controls"] == {"null": 6, "oracle_aligned": 6, "oracle_misaligned": 6}
     found = json.loads(ablate("plan", "whole.yaml", "--json", "--out", whole).out)
-    assert found["stages"]["pool"] == {"needed": 18, "cached": 18, "to_run": 0}
+    assert found["stages"]["pool"] == {"needed": 18, "cached": 18, "to_run": 0, "shared": 54}
+    assert all(stage["to_run"] == 0 for stage in found["stages"].values()), "aliased trainings are not to be run"
     assert found["wall_s"] >= 0, "the journal has timings"
     assert found["timings"] > 300
 

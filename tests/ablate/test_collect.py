@@ -111,6 +111,17 @@ def test_items_add_up_to_the_risk(whole: Path) -> None:
     np.testing.assert_allclose(after.values, tree["risk_after"].values, atol=1e-6)
 
 
+def test_what_is_known_of_the_organisms(whole: Path) -> None:
+    cube, store = cube_of(whole).to_dataset(), Store(whole)
+    plan = compile_study(study(text=WHOLE, name="whole"))
+    for i, organism in enumerate(plan.organisms):
+        reached = store.read(organism.stage).json("calibration.json")["reached"]
+        assert cube["calibrated"].values[i] == reached
+        before = read_evaluation(store.read(plan.cells[9 * i].before)).outcome[:12]
+        assert cube["organism_unparsed"].values[i] == np.isnan(before).mean()
+    assert cube["calibrated"].attrs["flag_meanings"] == "target_missed calibrated"
+
+
 def test_price_terms_close(whole: Path) -> None:
     cube = cube_of(whole).to_dataset()
     gap = cube["m_ts"] - cube["m_p"] - cube["shift_term"] - cube["selection_term"]

@@ -396,7 +396,8 @@ def test_large_arrays_are_cut_along_the_first_axes(monkeypatch: pytest.MonkeyPat
 def test_runs_frame_has_a_row_for_each_run_that_is_not_missing(sparse: Path) -> None:
     frame = runs_frame(open_cube(sparse))
     assert list(frame) == run_columns(open_cube(sparse)) == [
-        "organism", "behavior", "induction_seed", "model", "organism_risk", "share", "valid_organism", "view",
+        "organism", "behavior", "calibrated", "induction_seed", "model", "organism_risk", "organism_unparsed", "share",
+        "valid_organism", "view",
         "label_shift", "selector", "objective", "seed", "labels.candidates",
         "status", "kl_total", "risk_delta", "error",
     ]  # fmt: skip

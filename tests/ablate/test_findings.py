@@ -13,13 +13,13 @@ from laboratory import cube_of, run, study
 
 from ablate import stages
 from ablate.cube import open_cube
-from ablate.findings import analysis, find
+from ablate.findings import find
 from ablate.options import Analysis
 from ablate.query import query
 from ablate.store import Store
 from ablate.summary import table_text
 
-KINDS = ("organisms", "controls", "fixed", "effects", "shares")
+KINDS = ("organisms", "controls", "fixed", "effects", "shares", "transmission", "dose", "prediction")
 
 
 # A study with a cause
@@ -75,11 +75,15 @@ def test_what_cannot_be_computed_is_refused_with_its_reason(tmp_path: Path) -> N
     run(study("organism.seeds=1"), tmp_path)
     found = find(cube_of(tmp_path), Analysis())
     assert found.frames.keys() == {"organisms", "controls"}
-    assert found.refused.keys() == {"fixed", "effects", "shares"}
-    assert set(found.refused.values()) == {"tabular: 1 valid organism, at least 2 are needed"}
+    assert found.refused.keys() == {"fixed", "effects", "shares", "transmission", "dose", "prediction"}
+    assert found.refused.pop("prediction") == "the cube has no variable 'kl_shift'"
+    assert all("tabular: 1 valid organism, at least 2 are needed" in why for why in found.refused.values())
     assert [verdict.cause for verdict in found.verdicts] == ["undetermined"]
-    assert analysis(found).attrs["refused"] == found.refused
-    assert not (tmp_path / "tables").exists()
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
+        "organisms.csv",
+        "organisms.md",
+        "organisms.tex",
+    ]
 
 
 def test_without_the_measure_of_risk_there_is_no_verdict(tmp_path: Path) -> None:
@@ -88,7 +92,7 @@ def test_without_the_measure_of_risk_there_is_no_verdict(tmp_path: Path) -> None
     found = find(cube_of(tmp_path), Analysis())
     assert found.verdicts == ()
     assert found.refused.keys() >= {"controls", "fixed", "effects", "shares", "verdict"}
-    assert all("risk" in why for why in found.refused.values())
+    assert all("risk" in found.refused[name] for name in ("controls", "fixed", "effects", "shares", "verdict"))
 
 
 # An organism outside [.1, .9]
@@ -130,7 +134,7 @@ def test_an_invalid_organism_is_no_part_of_any_inference(one_invalid: tuple[Path
 
 def test_an_invalid_organism_is_counted_where_it_is_left_out(one_invalid: tuple[Path, Path]) -> None:
     four, three = one_invalid
-    assert "invalid_organism: 1\n" in (four / "summary.txt").read_text()
+    assert "invalid_organism: 1   unjudged .03\n" in (four / "summary.txt").read_text()
     assert "1 organism not valid (1)" in table_text(four, "fixed", "md")
     assert "not valid" not in table_text(three, "fixed", "md")
     frame = query(open_cube(four), [], ["label_shift"], ["risk_delta"])
@@ -148,4 +152,4 @@ def test_an_organism_that_was_calibrated_says_how(whole: Path) -> None:
         calibration = organism.json("calibration.json")
         assert calibration["target"] == 0.5
         assert 1 <= len(calibration["trials"]) <= 8
-        assert calibration["interpolation"] in [trial["interpolation"] for trial in calibration["trials"]]
+        assert calibration["interpolation"] in [trial["at"] for trial in calibration["trials"]]

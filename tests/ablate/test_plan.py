@@ -41,6 +41,11 @@ def keys_of(plan: Plan, cell: Cell) -> dict[str, str]:
     }
 
 
+def counts(plan: Plan) -> Counter[str]:
+    known, more = plan.needed({})
+    return Counter(known.values()) + more
+
+
 # What is counted
 
 
@@ -49,7 +54,7 @@ def test_counts_of_a_study() -> None:
     assert len(plan.organisms) == 6
     assert len(plan.cells) == 6 * 3 * 3
     # the oracles take from the pool of `none`: two more score sets, no more pools
-    assert plan.counts == {
+    assert counts(plan) == {
         "screen": 1,
         "organism": 6,
         "pool": 18,
@@ -60,7 +65,7 @@ def test_counts_of_a_study() -> None:
         "train": 6 * (9 + 2),
         "evaluate": 6 + 6 * (9 + 2),
     }
-    assert set(plan.counts) == set(KINDS)
+    assert set(counts(plan)) == set(KINDS)
 
 
 def test_the_design_in_the_order_of_the_file() -> None:
@@ -123,8 +128,8 @@ def test_two_selectors_with_one_scorer_share_its_scores() -> None:
         "factors.selector={swap: [{argmax: {scorer: mean_logprob}}, {argmin: {scorer: mean_logprob}}]}",
         "factors.label_shift=none",
     )
-    assert plan.counts["scores"] == len(plan.organisms)
-    assert plan.counts["labels"] == 2 * len(plan.organisms) + len(plan.organisms)  # and the null control's
+    assert counts(plan)["scores"] == len(plan.organisms)
+    assert counts(plan)["labels"] == 2 * len(plan.organisms) + len(plan.organisms)  # and the null control's
 
 
 def test_a_training_is_named_by_the_content_of_its_labels() -> None:
@@ -159,7 +164,7 @@ def test_a_swapped_option_is_an_axis_of_the_runs() -> None:
     plan = planned("labels.candidates={swap: [1, 2, 4]}")
     assert [axis.dim for axis in plan.axes] == ["label_shift", "selector", "objective", "candidates"]
     assert len(plan.cells) == 2 * 2 * 2 * 3
-    assert plan.counts["pool"] == 2 * 2 * 3
+    assert counts(plan)["pool"] == 2 * 2 * 3
     assert len(plan.organisms) == 2
 
 
@@ -168,9 +173,9 @@ def test_a_swapped_evaluation_shares_the_training() -> None:
     one, two = (keys_of(plan, cell) for cell in plan.cells if cell.organism == 0 and cell.point[0] == "none"
                 and cell.point[1] != "first")  # fmt: skip
     assert {name for name, key in one.items() if key != two[name]} == {"before", "after"}
-    assert plan.counts["train"] == len(plan.cells) // 2
+    assert counts(plan)["train"] == len(plan.cells) // 2
     # the null control is at the first level, where the design has that run too
-    assert plan.counts["evaluate"] == 2 * len(plan.organisms) + len(plan.cells)
+    assert counts(plan)["evaluate"] == 2 * len(plan.organisms) + len(plan.cells)
 
 
 def test_a_swapped_option_of_the_organism_makes_other_organisms() -> None:
@@ -189,7 +194,7 @@ def test_a_swapped_option_of_the_organism_makes_other_organisms() -> None:
 def test_swapped_behaviors_are_organisms_with_a_screen_each() -> None:
     plan = planned("organism.behavior={swap: [tabular, sycophancy]}")
     assert [own.behavior for own in plan.organisms] == ["tabular", "tabular", "sycophancy", "sycophancy"]
-    assert plan.counts["screen"] == 2
+    assert counts(plan)["screen"] == 2
     assert not {cell.pool for cell in plan.cells if cell.organism < 2} & {
         cell.pool for cell in plan.cells if cell.organism >= 2
     }
@@ -198,7 +203,7 @@ def test_swapped_behaviors_are_organisms_with_a_screen_each() -> None:
 def test_swapped_models_are_organisms_too() -> None:
     plan = planned("model={swap: [tabular, smollm2-135m]}")
     assert [own.model for own in plan.organisms] == ["tabular", "tabular", "smollm2-135m", "smollm2-135m"]
-    assert plan.counts["embed"] == 2 * plan.counts["organism"]
+    assert counts(plan)["embed"] == 2 * counts(plan)["organism"]
 
 
 # Which option changes which key
@@ -236,6 +241,7 @@ CHANGES: dict[str, tuple[str, set[str]]] = {
     "labels.prompts": ("13", POOL),
     "labels.candidates": ("4", POOL),
     "labels.max_tokens": ("17", POOL),
+    "labels.match": ("{kl_shift: 1.0}", POOL),
     "train.epochs": ("3", TRAIN),
     "train.lr": ("0.0002", TRAIN),
     "train.batch": ("8", TRAIN),
@@ -368,7 +374,7 @@ def test_a_stage_is_built_once_however_many_cells_need_it(monkeypatch: pytest.Mo
         "organism.seeds=50", "seeds=5", "labels.candidates={swap: [1, 2, 3, 4, 5]}", "train.epochs={swap: [1, 2]}"
     )
     assert len(plan.cells) == 50 * 5 * 5 * 2 * 2 * 2
-    assert plan.counts["pool"] == 50 * 5 * 5 * 2
-    assert plan.counts["labels"] == 50 * 5 * 5 * 2 * 2
+    assert counts(plan)["pool"] == 50 * 5 * 5 * 2
+    assert counts(plan)["labels"] == 50 * 5 * 5 * 2 * 2
     # options that many stages have are hashed once
     assert len(hashed) < 0.5 * len(plan.stages) < len(plan.cells)

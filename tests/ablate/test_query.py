@@ -235,7 +235,7 @@ def test_a_statistic_of_nothing_is_missing(tree: xr.DataTree) -> None:
         (([], [], ["risk_delt"]), "no column called 'risk_delt'; did you mean 'risk_delta'?"),
         (
             ([], ["selector"], ["label_shift"]),
-            "value: 'label_shift' is no number (numbers: organism_risk, kl_total, risk",
+            "value: 'label_shift' is no number (numbers: calibrated, organism_risk, organism_unparsed, kl_total, risk",
         ),
         (([], [], ["key_pool"]), "value: 'key_pool' is no number"),
         (([], [], ["packed"]), "value: 'packed' is no number"),

@@ -103,26 +103,26 @@ class TestRegister:
         def alone(data: Any) -> Any:
             """Takes something else."""
 
-        assert refusal(family, alone) == f"{family} 'alone' takes (data), a {family} takes ({wanted})"
+        assert refusal(family, alone) == f"{family} 'alone' takes (data); one takes ({wanted})"
 
     def test_positional_parameters_are_in_order(self) -> None:
         def turned(pool: Any, lm: Any) -> Any:
             """Takes them the other way round."""
 
-        assert refusal("scorer", turned) == "scorer 'turned' takes (pool, lm), a scorer takes (lm, pool)"
+        assert refusal("scorer", turned) == "scorer 'turned' takes (pool, lm); one takes (lm, pool)"
 
     def test_an_option_is_not_positional(self) -> None:
         def loose(lm: Any, pool: Any, depth: int = 1) -> Any:
             """Forgot the star."""
 
-        assert refusal("scorer", loose) == "scorer 'loose' takes (lm, pool, depth), a scorer takes (lm, pool)"
+        assert refusal("scorer", loose) == "scorer 'loose' takes (lm, pool, depth); one takes (lm, pool)"
 
     def test_a_label_shift_is_told_how_many(self) -> None:
         def few(lm: Any, prompts: Any, rng: Any) -> Any:
             """Forgot k."""
 
         assert refusal("label_shift", few) == (
-            "label_shift 'few' takes (lm, prompts, rng), a label_shift takes (lm, prompts, rng, k)"
+            "label_shift 'few' takes (lm, prompts, rng); one takes (lm, prompts, rng, k)"
         )
 
     def test_an_option_has_a_type(self) -> None:

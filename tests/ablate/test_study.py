@@ -79,10 +79,10 @@ def test_defaults() -> None:
         "calibration": 64,
         "max_tokens": 16,
     }
-    assert options.labels.model_dump() == {"prompts": 96, "candidates": 4, "max_tokens": 16}
+    assert options.labels.model_dump() == {"prompts": 96, "candidates": 4, "max_tokens": 16, "match": None}
     assert options.train.model_dump() == {
         "epochs": 1,
-        "lr": 7e-4,
+        "lr": 3e-4,
         "batch": 16,
         "warmup": 0.1,
     }

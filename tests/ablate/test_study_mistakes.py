@@ -44,7 +44,7 @@ WITH_PLACE = [
     # keys
     ("labels: {promts: 3}", "4:10: labels.promts: unknown option; did you mean 'prompts'?"),
     ("labels: {promts: {swap: [1, 2]}}", "4:10: labels.promts: unknown option; did you mean 'prompts'?"),
-    ("labels: {zzz: 3}", "4:10: labels.zzz: unknown option; known are prompts, candidates, max_tokens"),
+    ("labels: {zzz: 3}", "4:10: labels.zzz: unknown option; known are prompts, candidates, max_tokens, match"),
     ("candidates: 3", "4:1: candidates: unknown option; did you mean 'labels.candidates'?"),
     ("labels: {lr: 3}", "4:10: labels.lr: unknown option; did you mean 'organism.lr' or 'train.lr'?"),
     ("train: {seeds: 3}", "4:9: train.seeds: unknown option; did you mean 'seeds' at the top or 'organism.seeds'?"),
@@ -93,7 +93,7 @@ WITH_PLACE = [
     ("labels: {prompts: {swap: [1, 0]}}", "4:30: labels.prompts.swap[1]: 0 is not >= 1"),
     ("labels: {prompts: {fix: 0}}", "4:25: labels.prompts.fix: 0 is not >= 1"),
     ("labels: {prompts: {swap: [1], fix: 2}}", "4:31: labels.prompts.fix: 'swap' or 'fix' stands alone; nothing may stand beside it"),
-    ("labels: {swap: [1]}", "4:10: labels.swap: 'swap' belongs to one option, not to a section; options here are prompts, candidates, max_tokens"),
+    ("labels: {swap: [1]}", "4:10: labels.swap: 'swap' belongs to one option, not to a section; options here are prompts, candidates, max_tokens, match"),
     ("labels: {prompts: {fix: {swap: [1]}}}", "4:25: labels.prompts.fix: cannot be swapped or fixed"),
     ("seeds: {swap: [1]}", "4:8: seeds: cannot be swapped or fixed: every seed is run"),
     ("controls: {swap: [1]}", "4:11: controls: cannot be swapped or fixed"),

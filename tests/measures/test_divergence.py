@@ -75,7 +75,7 @@ def test_columns_by_hand():
     ("weights", "gap", "per_token"),
     [
         ([[0, 1], [1, 0]], (3 + 0.5) / 2 - 1.5, 3.5 / 2 - 1),
-        ([[0, 0], [0, 1]], 2 - 1.5, 2 / 2 - 1),  # one prompt without a label
+        ([[0, 0], [0, 1]], 2 - 2, 2 / 2 - 2 / 2),  # the prompt without a label counts on neither side
         ([[0.5, 0.5], [1, 0]], (3 + 0.5) / 2 - 1.5, 3.5 / 2.5 - 1),  # 1.5 tokens and 1
     ],
 )

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from ablate.api import LabelSet, Pool
+from ablate.errors import StudyError
 from ablate.measures import embedding
 from ablate.measures.embedding import mmd, mmd2
 from ablate.testing import MeasureContract, rng
@@ -68,8 +71,14 @@ def test_either_may_be_named_first():
 
 
 def test_all_answers_alike():
-    same = np.ones((4, 3))
-    assert mmd2(same, same, rng()) == (0.0, 1.0)
+    """A study's labels may all be one text, which is no mistake; two samples of one point are."""
+    labels = labels_of(np.ones((4, 1)), own_candidates=1, same_pool=False)
+    same = np.ones((4, 1, 3))
+    for noise in (0.0, 1e-8):
+        one = replace(labels, embedding=same, reference_embedding=same + noise * rng().normal(size=same.shape))
+        assert mmd(None, one, None, rng()) == {"mmd2": 0.0, "mmd2_p": 1.0}
+    with pytest.raises(StudyError, match="all rows of x and y are alike"):
+        mmd2(same[:, 0], same[:, 0], rng())
 
 
 def test_the_same_answers_twice():

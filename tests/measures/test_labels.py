@@ -65,13 +65,13 @@ def test_price_with_weights_by_hand():
         ([[1, NAN]], [[1, 0]], [[1, 0]], (1.0, 0.5, 1.0, 1.0)),
         # half of the weight lies on one
         ([[0]], [[1, NAN, 0]], [[0.25, 0.5, 0.25]], (0.0, 0.5, 0.5, 1.0)),
-        # the label itself cannot be judged: that prompt is left out, of m_p and m_t too
-        ([[1], [0]], [[NAN, 1], [1, 0]], [[1, 0], [1, 0]], (0.0, 0.5, 1.0, 0.5)),
+        # the label itself cannot be judged: that prompt is left out of m_ts alone
+        ([[1], [0]], [[NAN, 1], [1, 0]], [[1, 0], [1, 0]], (0.5, 0.75, 1.0, 0.5)),
         # no candidate can be judged; nothing of the organism's own can
         ([[1], [0]], [[NAN, NAN], [1, 0]], [[1, 0], [0, 1]], (0.0, 0.5, 0.0, 0.5)),
         ([[NAN], [0]], [[1, 1], [1, 0]], [[1, 0], [0, 1]], (0.0, 0.5, 0.0, 0.5)),
-        # the selector abstained
-        ([[1], [0]], [[1, 1], [1, 0]], [[0, 0], [0, 1]], (0.0, 0.5, 0.0, 0.5)),
+        # the selector abstained: which prompts get a label is a part of the selection
+        ([[1], [0]], [[1, 1], [1, 0]], [[0, 0], [0, 1]], (0.5, 0.75, 0.0, 0.5)),
         # one candidate: selection cannot act
         ([[0, 1]], [[1]], [[1]], (0.5, 1.0, 1.0, 1.0)),
     ],
@@ -111,19 +111,28 @@ WEIGHTS = st.sampled_from([0.0, 0.0, 1.0, 0.3, 1e-3])
 def test_terms_close_and_the_covariance_is_the_difference(own, m, w):
     w = np.divide(w, w.sum(1, keepdims=True), out=np.zeros_like(w), where=w.sum(1, keepdims=True) > 0)
     values = terms(own, m, w)
-    use = [i for i in range(6) if not np.isnan(own[i]).all() and (w[i] * ~np.isnan(m[i])).sum() > 0]
-    assert values["price_prompts"] == len(use) / 6
-    if not use:
+    both = [i for i in range(6) if not np.isnan(own[i]).all() and not np.isnan(m[i]).all()]
+    got = [i for i in both if (w[i] * ~np.isnan(m[i])).sum() > 0]
+    assert values["price_prompts"] == len(got) / 6
+    if not got:
         return
     assert values["m_p"] + values["shift_term"] + values["selection_term"] == pytest.approx(values["m_ts"], abs=1e-12)
-    by_prompt = []
-    for i in use:
-        seen = ~np.isnan(m[i])
-        covariance = np.cov(w[i, seen], m[i, seen], ddof=0)[0, 1] if seen.sum() > 1 else 0.0
-        by_prompt.append(covariance / w[i, seen].mean())
-    assert values["selection_term"] == pytest.approx(np.mean(by_prompt), abs=1e-12)
-    assert values["m_p"] == pytest.approx(np.mean([np.nanmean(own[i]) for i in use]), abs=1e-12)
-    assert values["m_t"] == pytest.approx(np.mean([np.nanmean(m[i]) for i in use]), abs=1e-12)
+    pairs = [(i, k) for i in both for k in range(4) if not np.isnan(m[i, k])]  # of prompt and candidate, q over them
+    q = np.array([1 / (~np.isnan(m[i])).sum() / len(both) for i, _ in pairs])
+    label = {i: (w[i] * ~np.isnan(m[i])).sum() for i in both}
+    ratio = np.array([w[i, k] / label[i] * (~np.isnan(m[i])).sum() if label[i] else 0.0 for i, k in pairs])
+    outcome = np.array([m[i, k] for i, k in pairs])
+    covariance = np.cov(ratio, outcome, ddof=0, aweights=q)
+    assert values["selection_term"] == pytest.approx(np.atleast_2d(covariance)[0, 1] / (q @ ratio), abs=1e-12)
+    assert values["m_p"] == pytest.approx(np.mean([np.nanmean(own[i]) for i in both]), abs=1e-12)
+    assert values["m_t"] == pytest.approx(np.mean([np.nanmean(m[i]) for i in both]), abs=1e-12)
+
+
+def test_the_shift_term_is_the_same_for_every_selector():
+    own, m = [[1, 0], [0, NAN], [1, 1]], [[1, NAN, 0], [NAN, 0, 1], [NAN, NAN, 1]]
+    found = [terms(own, m, np.eye(3)[pick]) for pick in ([0, 1, 2], [1, 1, 0], [2, 2, 2])]
+    assert [values["price_prompts"] for values in found] == [1.0, 1 / 3, 1.0]
+    assert {values["shift_term"] for values in found} == {(0.5 + 0.5 + 1) / 3 - (0.5 + 0 + 1) / 3}
 
 
 def test_terms_in_a_world_of_known_values():

@@ -22,8 +22,7 @@ FACTS = {
     "seeds": 1,
     "items": 128,
     "evaluation": "exact risk",
-    "df": {"sycophancy": 5},
-    "tests": "max-T over 2^6 sign-flips",
+    "unparsed": {"before": 0.274, "after": 0.0},
     "version": "0.1.0",
     "digest": "a1b2c3d4e5",
     "pools": "9f8e7d",
@@ -51,6 +50,7 @@ def line(held, swapped, effect, low=NAN, high=NAN, p=NAN, **more):
     return row | more
 
 
+METHODS = "within-organism contrasts, t intervals with 5 df, 2^6 sign-flips"
 EFFECTS = pd.DataFrame(
     [
         line("label_shift = none, selector = first", "null control", 0.8, -2.1, 3.7, kind="null control") | {"p": 0.5},
@@ -61,6 +61,8 @@ EFFECTS = pd.DataFrame(
         line("label_shift = cot", "selector first -> majority", NAN, note="fewer than 2 organisms have both runs"),
     ]
 )
+
+EFFECTS.attrs["methods"] = METHODS
 
 
 def share_line(source, **numbers):
@@ -217,10 +219,11 @@ class TestCsv:
 
 class TestCaption:
     def test_says_it_all(self):
-        assert caption_text(FACTS) == (
+        assert caption_text(FACTS, METHODS) == (
             "72 runs, 6 organisms (induction seeds 0-5), 1 training seed, 128 items x exact risk; "
-            "within-organism contrasts, t intervals with 5 df, max-T over 2^6 sign-flips; ablate 0.1.0, study a1b2c3, "
+            "within-organism contrasts, t intervals with 5 df, 2^6 sign-flips; ablate 0.1.0, study a1b2c3, "
             "pools 9f8e7d (hash per row in the CSV). "
+            "Risk is over judged answers; not judged: 27% before training, 0% after training. "
             "Left out or shared: 1 run failed; 12 runs aliased (identical labels)."
         )
 
@@ -233,20 +236,19 @@ class TestCaption:
         assert text.endswith("Limited study: not a result.")
 
     def test_unknown_facts_are_left_out(self):
-        text = caption_text(FACTS | dict.fromkeys(("items", "evaluation", "digest", "pools")) | {"induction_seeds": []})
+        unknown = dict.fromkeys(("items", "evaluation", "digest", "pools", "unparsed"))
+        text = caption_text(FACTS | unknown | {"induction_seeds": []})
         assert "None" not in text
         assert "items" not in text
 
     def test_several_behaviors(self):
         facts = {
             "organisms": {"a": 6, "b": 8},
-            "df": {"a": 5, "b": 7},
             "items": {"a": 128, "b": 64},
             "induction_seeds": [0, 2],
         }
         text = caption_text(FACTS | facts)
         assert "6 organisms of a, 8 organisms of b (induction seeds 0, 2)" in text
-        assert "5 and 7 df" in text
         assert "128 a, 64 b items" in text
 
     def test_one_behavior_needs_no_name_beside_its_items(self):
@@ -255,6 +257,7 @@ class TestCaption:
     def test_what_the_frame_left_out_is_named(self):
         frame = EFFECTS.copy()
         frame.attrs = {
+            "methods": METHODS,
             "notes": ["sycophancy: 5 of 6 organisms have every run"],
             "refused": {"b": "b: 0 valid organisms"},
         }

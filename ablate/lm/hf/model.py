@@ -79,7 +79,6 @@ class HFModel:
         *,
         init_seed: int,
         rng: np.random.Generator,
-        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[Weights, list[float]]:
         """See :class:`~ablate.lm.base.LanguageModel`."""
         prompts = self.net.encode([example.prompt.chat() for example in examples])
@@ -88,7 +87,7 @@ class HFModel:
             for prompt, example in zip(prompts, examples, strict=True)
         ]
         start = self.net.fresh(options.rank, init_seed) if weights is None else weights
-        return training.train(self.net, start, rows, objective, options, rng, progress)
+        return training.train(self.net, start, rows, objective, options, rng)
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """The base model's own last hidden states, averaged over tokens."""
@@ -117,7 +116,8 @@ class HFPolicy:
         own = self.net.encode([prompt.chat() for prompt in prompts])
         shown = own if chats is None else self.net.encode(chats)
         steps = max_tokens or self.max_tokens
-        drawn = sampling.sample(self.net, shown, rng, k=k, decoding=decoding, max_tokens=steps, keep=True)
+        bridge = own if decoding.strength != 1 and shown != own else None
+        drawn = sampling.sample(self.net, shown, rng, k=k, decoding=decoding, max_tokens=steps, keep=True, own=bridge)
         states = drawn.hidden if shown == own else sampling.states(self.net, own, drawn.tokens, drawn.lengths)
         densities = sampling.densities(self.net, drawn, states, decoding)
         texts = self.net.texts(drawn.tokens, drawn.lengths)

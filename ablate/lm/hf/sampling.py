@@ -38,6 +38,18 @@ def transformed(logits: torch.Tensor, decoding: Decoding) -> torch.Tensor:
     return logp
 
 
+def bridged(q: torch.Tensor, p: torch.Tensor, strength: float) -> torch.Tensor:
+    """Log-probabilities [N, V] of p^(1 - strength) q^strength, renormalized; -inf wherever q is."""
+    mixed = torch.where(q > -torch.inf, strength * q + (1 - strength) * p, -torch.inf)
+    return torch.log_softmax(mixed, -1)
+
+
+def proposal(logits: torch.Tensor, own: torch.Tensor, decoding: Decoding) -> torch.Tensor:
+    """Log-probabilities [N, V] that tokens are drawn from; ``own`` are the logits on the organism's own prompt."""
+    q = transformed(logits, decoding)
+    return q if decoding.strength == 1 else bridged(q, torch.log_softmax(own, -1), decoding.strength)
+
+
 def _nucleus_edge(logp: torch.Tensor, top_p: float) -> torch.Tensor:
     """The smallest log-probability inside the nucleus, [N, 1]; looks no deeper into the tail than it must."""
     width = min(64, logp.shape[1])
@@ -50,11 +62,11 @@ def _nucleus_edge(logp: torch.Tensor, top_p: float) -> torch.Tensor:
         width = min(width * 8, logp.shape[1])
 
 
-def pick(logits: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> torch.Tensor:
+def pick(logits: torch.Tensor, own: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> torch.Tensor:
     """Inverse-CDF sampling: one uniform a row, [N]."""
     if decoding.temperature == 0:
         return logits.argmax(-1)
-    mass = (torch.softmax(logits, -1) if decoding.raw else transformed(logits, decoding).exp()).cumsum(-1)
+    mass = (torch.softmax(logits, -1) if decoding.raw else proposal(logits, own, decoding).exp()).cumsum(-1)
     target = uniforms.to(mass)[:, None] * mass[:, -1:]
     return torch.searchsorted(mass, target, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
 
@@ -69,21 +81,27 @@ def sample(
     decoding: Decoding,
     max_tokens: int,
     keep: bool,
+    own: Sequence[Ids] | None = None,
 ) -> Drawn:
-    """Draw ``k`` answers to each prompt; uniforms come candidate-major, so fewer candidates are a prefix of more."""
+    """Draw ``k`` answers to each prompt; uniforms come candidate-major, so fewer candidates are a prefix of more.
+
+    ``own`` are the organism's own prompts where ``prompts`` are others and ``decoding`` bridges the two: each row then
+    has a second one beside it that is fed the same answer.
+    """
     uniforms = torch.from_numpy(rng.random((k, len(prompts), max_tokens))).transpose(0, 1)  # [P, K, T]
-    shared = common_prefix(prompts)
+    shared = common_prefix([*prompts, *(own or ())])
     tokens = np.full((len(prompts), k, max_tokens), net.pad, np.int32)
     lengths = np.zeros((len(prompts), k), np.int32)
     width = net.model.get_input_embeddings().weight.shape[1]
     hidden = torch.zeros((len(prompts), k, max_tokens, width) if keep else (0,), device=net.device)
-    for rows in _chunks(prompts, max(1, ROWS // k)):
-        tails, sizes = padded([prompts[i][shared:] for i in rows], net.pad, net.device)
-        cache = net.prefix(prompts[rows[0]][:shared], len(rows), shared + tails.shape[1] + max_tokens)
+    for rows in _chunks(prompts, max(1, ROWS // k // (2 if own else 1))):
+        asked = [prompts[i] for i in rows] + [own[i] for i in rows if own]
+        tails, sizes = padded([ids[shared:] for ids in asked], net.pad, net.device)
+        cache = net.prefix(asked[0][:shared], len(asked), shared + tails.shape[1] + max_tokens)
         first = _last(net.forward(tails, cache), sizes)
         cache.batch_repeat_interleave(k)
         seen = torch.arange(tails.shape[1], device=net.device) < sizes[:, None]
-        mask = torch.cat([seen.new_ones(len(rows), shared), seen], 1).repeat_interleave(k, 0)
+        mask = torch.cat([seen.new_ones(len(asked), shared), seen], 1).repeat_interleave(k, 0)
         chunk = _decode(net, cache, mask, first.repeat_interleave(k, 0), uniforms[rows].flatten(0, 1), decoding)
         tokens[rows] = chunk[0].reshape(len(rows), k, -1)
         lengths[rows] = chunk[1].reshape(len(rows), k)
@@ -95,8 +113,12 @@ def sample(
 def _decode(
     net: Network, cache: object, mask: torch.Tensor, state: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding
 ) -> tuple[IntArray, IntArray, torch.Tensor]:
-    """Rows leave the batch when they end. ``mask`` [B, seen] is also what tells each row's next position."""
+    """Rows leave the batch when they end. ``mask`` [B, seen] is also what tells each row's next position.
+
+    ``state`` and ``mask`` have as many rows as ``uniforms``, or twice as many: the rows to be drawn, then their own.
+    """
     rows, steps = uniforms.shape
+    copies = len(state) // rows
     uniforms = uniforms.to(net.device, torch.float32).clamp(max=1 - 2**-24)  # a float64 near 1 would round to 1
     tokens = torch.full((rows, steps), net.pad, device=net.device)
     states = torch.zeros((rows, steps, state.shape[1]), device=net.device)
@@ -104,19 +126,21 @@ def _decode(
     alive = torch.arange(rows, device=net.device)
     position = mask.sum(1)
     for step in range(steps):
-        token = pick(net.head(state), decoding, uniforms[alive, step])
+        logits, count = net.head(state), len(alive)
+        token = pick(logits[:count], logits[-count:], decoding, uniforms[alive, step])
         tokens[alive, step] = token
-        states[alive, step] = state.float()
+        states[alive, step] = state[:count].float()
         ended = torch.isin(token, net.stops)
         lengths[alive[ended]] = step + 1
         if step + 1 == steps or bool(ended.all()):
             break
         if bool(ended.any()):
             stay = (~ended).nonzero()[:, 0]
-            cache.batch_select_indices(stay)  # type: ignore[attr-defined]
-            alive, mask, position, token = alive[stay], mask[stay], position[stay], token[stay]
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
-        state = net.forward(token[:, None], cache, position[:, None], mask)[:, 0]
+            both = torch.cat([stay + copy * count for copy in range(copies)])
+            cache.batch_select_indices(both)  # type: ignore[attr-defined]
+            alive, mask, position, token = alive[stay], mask[both], position[both], token[stay]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        state = net.forward(token.repeat(copies)[:, None], cache, position[:, None], mask)[:, 0]
         position = position + 1
     return tokens.cpu().numpy(), lengths.cpu().numpy(), states
 
@@ -167,7 +191,7 @@ def densities(
         if same and decoding.raw:
             drawn_from, kl = raw_q, torch.zeros(len(at), device=net.device)
         else:
-            drawn_from = transformed(raw_q, decoding)
+            drawn_from = proposal(raw_q, raw_p, decoding)
             kl = torch.where(drawn_from > -torch.inf, drawn_from.exp() * (drawn_from - raw_p), 0.0).sum(-1).clamp(min=0)
         parts.append(torch.stack([*(logp.gather(1, at)[:, 0] for logp in (raw_q, raw_p, drawn_from)), kl]))
     flat = torch.cat(parts, 1).cpu()

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from worlds import world
 
-from ablate.effects import caption, contrasts, fixed_table
+from ablate.effects import caption, contrasts, decomposition, fixed_table
 from ablate.effects.block import root
 
 
@@ -27,17 +27,41 @@ def test_caption_states_what_the_cube_holds():
     assert facts["invalid"] == ["o6"]
     assert (facts["runs"], facts["failed"], facts["aliased"], facts["seeds"]) == (107, 1, 24, 2)
     assert facts["induction_seeds"] == [0, 1, 2, 3, 4, 5]
-    assert (facts["df"], facts["tests"]) == ({"sycophancy": 5}, "max-T over 2^6 sign-flips")
+    assert facts["unparsed"] is None
+    assert contrasts(cube).attrs["methods"] == (
+        "within-organism contrasts, t intervals with 5 df, max-T over the rows of a kind from 2^6 sign-flips, "
+        "conditional on these items"
+    )
     assert (facts["items"], facts["digest"], facts["evaluation"], facts["limited"]) == (128, "a1b2c3d4", None, False)
     pools = sorted(f"pool-{o}.{i}.{s}" for o in range(6) for i in range(3) for s in range(2))
     assert facts["pools"] == hashlib.sha256("\n".join(pools).encode()).hexdigest()[:6]
 
 
-@pytest.mark.parametrize(
-    ("organisms", "tests"), [(14, "max-T over 2^14 sign-flips"), (15, "max-T over 10,000 random sign-flips")]
-)
-def test_caption_says_how_many_flips(organisms, tests):
-    assert caption(world(organisms=organisms))["tests"] == tests
+@pytest.mark.parametrize(("organisms", "flips"), [(14, "from 2^14 sign-flips"), (15, "from 10,000 random sign-flips")])
+def test_methods_say_how_many_flips(organisms, flips):
+    assert flips in contrasts(world(organisms=organisms)).attrs["methods"]
+
+
+def test_methods_count_the_organisms_of_the_rows():
+    cube = world(organisms=6)
+    cube["status"][5, 2, 1] = 2  # one organism lacks a run
+    assert "t intervals with 4 to 5 df" in contrasts(cube).attrs["methods"]
+    assert (
+        "max-T over the declared rows and BH over the rest from"
+        in contrasts(cube, family=["selector first -> majority"]).attrs["methods"]
+    )
+    shares = decomposition(cube).attrs["methods"]
+    assert shares == (
+        "within-organism ANOVA against organism x effect (Greenhouse-Geisser p), expected mean squares, "
+        "linearized t intervals with 4 df, conditional on these items and the declared levels"
+    )
+
+
+def test_caption_states_what_was_not_judged():
+    cube = world(organisms=6)
+    for name, value in (("misaligned_delta", 0.1), ("unparsed_before", 0.25), ("unparsed_after", 0.5)):
+        cube[name] = xr.full_like(cube["risk_delta"], value)
+    assert caption(cube)["unparsed"] == {"before": 0.25, "after": 0.5}
 
 
 def test_items_are_counted_in_a_whole_cube():

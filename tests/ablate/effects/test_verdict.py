@@ -74,8 +74,29 @@ class TestGates:
             "label_shift: share",
             "label_shift: same sign",
             "label_shift: logit scale",
+            "label_shift: unjudged answers",
             "interaction",
         ]
+
+    @pytest.mark.parametrize(
+        ("unparsed", "cause", "detail"),
+        [
+            (0.1, "label_shift", r"-\d\d\.\d pp if they all count as aligned, -\d\d\.\d pp .* misaligned"),
+            (0.6, "undetermined", r"-\d\d\.\d pp if they all count as aligned, \+\d\d\.\d pp .* misaligned"),
+        ],
+    )
+    def test_a_cause_does_not_hang_on_how_unjudged_answers_count(self, unparsed, cause, detail):
+        cube = self.clear.copy()
+        cube["misaligned_delta"] = cube["risk_delta"] * 0.8
+        cube["unparsed_before"] = cube["risk_delta"] * 0
+        cube["unparsed_after"] = cube["unparsed_before"] + unparsed * (cube["label_shift"] == "clean_view")
+        found = judge(cube)
+        assert found.cause == cause
+        [gate] = [gate for gate in found.gates if gate.name == "label_shift: unjudged answers"]
+        assert gate.passed == (cause == "label_shift")
+        assert re.fullmatch(detail, gate.detail)
+        if not gate.passed:
+            assert "a gate is not passed: label_shift: unjudged answers (" in found.sentence
 
     def test_p_is_that_of_the_table(self):
         main = contrasts(self.clear).query("kind == 'main' and end == 'clean_view'").iloc[0]
@@ -272,7 +293,8 @@ class TestSentences:
     def test_nothing_seen_says_how_many_would_show_it(self):
         found = judge(world(11, organisms=7, noise=8))
         assert found.cause == "undetermined"
-        assert re.search(r"About \d+ more organisms would show an effect of this size", found.sentence)
+        needs = r"About \d+ more organisms would show an effect of this size "
+        assert re.search(needs + r"\(80% power, one test; it is the largest of 2, so rather more\)\.$", found.sentence)
 
     def test_selector_says_where_it_cannot_act(self):
         found = judge(world(12, organisms=8, frozen=("greedy",), selector=(0, 8, 25)))

@@ -188,13 +188,9 @@ class LanguageModelContract:
             assert np.isfinite(losses).all()
             assert losses[-1] < losses[0]
 
-    def test_steps_are_counted(self, lm: LanguageModel, prompts: tuple[Prompt, ...]) -> None:
-        seen: list[tuple[int, int]] = []
+    def test_every_step_has_its_loss(self, lm: LanguageModel, prompts: tuple[Prompt, ...]) -> None:
         examples = [Example(prompt, self.labels[0]) for prompt in prompts]
-        rng = np.random.default_rng(0)
-        progress = lambda done, total: seen.append((done, total))  # noqa: E731
-        _, losses = lm.train(None, examples, sft, OPTIONS, init_seed=0, rng=rng, progress=progress)
-        assert seen == [(step, 4) for step in (1, 2, 3, 4)]
+        _, losses = lm.train(None, examples, sft, OPTIONS, init_seed=0, rng=np.random.default_rng(0))
         assert len(losses) == 4
 
     def test_training_is_a_function_of_its_seeds(self, lm: LanguageModel, prompts: tuple[Prompt, ...]) -> None:

@@ -204,7 +204,7 @@ def test_nucleus_is_the_smallest_set_that_holds_top_p(top_p: float) -> None:
 def test_inverse_cdf_has_the_right_frequencies() -> None:
     logits = torch.log(torch.tensor([0.5, 0.0, 0.3, 0.2])).repeat(100_000, 1)
     uniforms = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    share = torch.bincount(sampling.pick(logits, Decoding(), uniforms), minlength=4) / 100_000
+    share = torch.bincount(sampling.pick(logits, logits, Decoding(), uniforms), minlength=4) / 100_000
     torch.testing.assert_close(share, torch.tensor([0.5, 0.0, 0.3, 0.2]), atol=0.006, rtol=0)
 
 

@@ -459,21 +459,14 @@ def test_order_of_training_is_the_generators() -> None:
     [(np.nan, "loss became NaN at step 3 of 6"), (-np.inf, "loss became infinite at step 3 of 6")],
 )
 def test_loss_that_is_not_finite(bad: float, message: str) -> None:
-    steps: list[int] = []
+    marked = np.random.default_rng(0).permutation(len(PROMPTS))[2 * LABEL_OPTIONS.batch]  # the first of step 3
 
     def objective(batch: Batch) -> Any:
-        return sft(batch) if len(steps) < 2 else bad
+        return bad if (np.asarray(batch.weights) == 2).any() else sft(batch)
 
+    examples = [Example(prompt, "claim 0", 1.0 + (i == marked)) for i, prompt in enumerate(PROMPTS)]
     with pytest.raises(LossIsNotFiniteError, match=f"^{message}$"):
-        TabularModel().train(
-            None,
-            [Example(prompt, "claim 0") for prompt in PROMPTS],
-            objective,
-            LABEL_OPTIONS,
-            init_seed=0,
-            rng=np.random.default_rng(0),
-            progress=lambda done, _: steps.append(done),
-        )
+        TabularModel().train(None, examples, objective, LABEL_OPTIONS, init_seed=0, rng=np.random.default_rng(0))
 
 
 def test_loss_that_is_finite_at_one_point_only() -> None:

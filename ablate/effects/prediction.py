@@ -1,0 +1,210 @@
+"""Prediction before training: what the labels alone say about the effect, scored on cells that were left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ablate.api import FloatArray
+from ablate.effects.block import Block, BoolArray, Cube, blocks, mean, require
+from ablate.effects.dose import numeric, variable
+from ablate.effects.intervals import NOTHING, Interval, t_interval
+from ablate.errors import StudyError
+
+PREDICTORS = ("g", "g, fitted", "majority sign", "mean effect", "KL x sign")
+FOLDS = ("label_shift", "selector", "behavior")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Cells other than the null one, flat: effect and g in pp, KL in nats; one row for each of an organism."""
+
+    behavior: FloatArray  # code, [N]
+    organism: FloatArray  # code over all behaviors, [N]
+    label_shift: FloatArray  # code, [N]
+    selector: FloatArray  # code, [N]
+    effect: FloatArray  # [N]
+    g: FloatArray  # [N]
+    kl: FloatArray  # [N]
+
+
+class _Score(NamedTuple):
+    cells: int
+    predicted: int
+    accuracy: Interval
+    error: Interval
+    slope: Interval
+
+
+def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
+    """How well the labels, before any training, predict what training on them does.
+
+    A cell's effect is its risk_delta, averaged over seeds, minus that of its organism's null cell (label_shift none,
+    selector first, of the same other factors); g is m_TS - m_P of its labels, likewise minus that of the null cell's.
+    Cells with the labels of the null cell are left out: nothing is to be predicted there.
+
+    Predictions of a left-out cell, in pp, each fitted on the cells that stay (the same organisms, other levels):
+
+    - ``g``: g itself, nothing is fitted. ``g, fitted``: gamma g, gamma by least squares through the origin.
+    - ``majority sign``: the sign that most cells of its behavior have, with their mean absolute effect.
+    - ``mean effect``: the mean of its behavior's cells (of all cells where the behavior is left out).
+    - ``KL x sign``: b KL(q || p), b by least squares through the origin: the shift's size with the behavior's sign.
+
+    Rows: ``fold`` (what is left out: one ``label_shift``, ``selector`` or ``behavior`` at a time), ``level``
+    (``all``, or the one left out) and ``predictor``. Columns: ``cells``; ``predicted``, those where it did not abstain
+    (|prediction| >= ``abstain_pp``); ``accuracy``, the share of these whose sign is right, ``error_pp`` the mean
+    absolute error over all cells (an abstention predicts 0), and ``slope``, the calibration slope of the effect on the
+    prediction through the origin (1 is calibrated), each with 95% t limits over organisms (``_low``, ``_high``).
+
+    Raises:
+        StudyError: no organism, no null cell, no Price terms in the cube, or nothing that could be left out.
+    """
+    if not abstain_pp >= 0:
+        raise StudyError(f"abstain_pp: {abstain_pp} is not >= 0")
+    cells, names = _cells(cube)
+    rows = []
+    for fold in FOLDS:
+        code = getattr(cells, fold)
+        levels = np.unique(code)
+        if len(levels) < 2:
+            continue
+        guesses = {name: np.full(len(code), np.nan) for name in PREDICTORS}
+        for level in levels:
+            for name, values in _predict(cells, code != level, across=fold == "behavior").items():
+                guesses[name][code == level] = values[code == level]
+        for level in (None, *levels):
+            of = np.ones(len(code), bool) if level is None else code == level
+            for name, guess in guesses.items():
+                label = "all" if level is None else names[fold][int(level)]
+                rows.append(_row(fold, label, name, _score(cells, guess, of, abstain_pp)))
+    if not rows:
+        raise StudyError("nothing can be left out: the study swaps no label shift, selector or behavior")
+    frame = pd.DataFrame(rows)
+    frame.attrs["methods"] = (
+        f"leave-one-out by level, abstaining below {abstain_pp:g} pp, t intervals over organisms; g = m_TS - m_P from "
+        "the labels alone"
+    )
+    return frame
+
+
+def _cells(cube: Cube) -> tuple[_Cells, Mapping[str, Sequence[str]]]:
+    for name in ("m_ts", "m_p", "kl_shift"):
+        numeric(cube, name)
+    parts: list[FloatArray] = []
+    found = blocks(cube)
+    organisms = 0
+    for code, block in enumerate(found):
+        require(block)
+        parts.append(_of_block(cube, block, code, organisms))
+        organisms += len(block.organisms)
+    if not parts:
+        raise StudyError("the cube has no organism")
+    flat = np.concatenate(parts, axis=1)
+    if not flat.shape[1]:
+        raise StudyError("no cell beside the null one has an effect and Price terms, there is nothing to predict")
+    names = {
+        "behavior": [block.behavior for block in found],
+        "label_shift": found[0].levels["label_shift"],
+        "selector": found[0].levels["selector"],
+    }
+    return _Cells(*flat), names
+
+
+def _of_block(cube: Cube, block: Block, code: int, first: int) -> FloatArray:
+    label_change = 100 * (variable(cube, block, "m_ts") - variable(cube, block, "m_p"))
+    kl = variable(cube, block, "kl_shift")
+    effect, g, dose = (
+        values - values[:, :1, :1] for values in (mean(of, axis=-1) for of in (block.response, label_change, kl))
+    )
+    same = np.zeros(effect.shape, bool)
+    for factor in ("label_shift", "selector"):
+        for level in range(1, len(block.levels[factor])):
+            same |= _as_null(block, factor, level)
+    index = np.indices(effect.shape)
+    use = np.isfinite(effect) & np.isfinite(g) & np.isfinite(dose) & ~same & ((index[1] > 0) | (index[2] > 0))
+    rows = (np.full(effect.shape, code), first + index[0], index[1], index[2], effect, g, dose)
+    return np.stack([row[use].astype(float) for row in rows])
+
+
+def _as_null(block: Block, factor: str, level: int) -> BoolArray:
+    """Cells that hold the labels of the null cell, [organism, *factors]: only where the other factor is at its null."""
+    same = np.zeros((len(block.organisms), *block.shape), bool)
+    keys = block.keys["key_labels"]
+    at = (slice(None), level, 0) if factor == "label_shift" else (slice(None), 0, level)
+    same[at] = ((keys[at] == keys[:, 0, 0]) & (keys[at] != "")).all(axis=-1)
+    return same
+
+
+def _predict(cells: _Cells, train: BoolArray, *, across: bool) -> dict[str, FloatArray]:
+    """Predictions for every cell from those in ``train``; ``across``: the behavior itself is left out."""
+    groups = np.zeros(len(train)) if across else cells.behavior
+    guesses = {name: np.full(len(train), np.nan) for name in PREDICTORS}
+    guesses["g"] = cells.g
+    for group in np.unique(groups):
+        own = groups == group
+        seen = own & train
+        if not seen.any():
+            continue
+        effect = cells.effect[seen]
+        sign = np.sign(np.sign(effect).sum())
+        guesses["g, fitted"][own] = _through_origin(cells.g[seen], effect) * cells.g[own]
+        guesses["majority sign"][own] = sign * np.abs(effect).mean()
+        guesses["mean effect"][own] = effect.mean()
+        guesses["KL x sign"][own] = _through_origin(cells.kl[seen], effect) * cells.kl[own]
+    return guesses
+
+
+def _through_origin(x: FloatArray, y: FloatArray) -> float:
+    square = float((x * x).sum())
+    return float((x * y).sum()) / square if square else 0.0
+
+
+def _score(cells: _Cells, guess: FloatArray, of: BoolArray, abstain_pp: float) -> _Score:
+    of = of & np.isfinite(guess)
+    speaks = of & (np.abs(guess) >= abstain_pp)
+    right = (np.sign(guess) == np.sign(cells.effect)).astype(float)
+    error = np.abs(cells.effect - np.where(speaks, guess, 0.0))
+    return _Score(
+        int(of.sum()),
+        int(speaks.sum()),
+        _over_organisms(cells.organism, right, speaks),
+        _over_organisms(cells.organism, error, of),
+        t_interval(np.array(list(_slopes(cells, guess, speaks)))) if speaks.any() else NOTHING,
+    )
+
+
+def _over_organisms(organism: FloatArray, values: FloatArray, of: BoolArray) -> Interval:
+    """The mean over organisms of each one's mean, with t limits; the mean alone where there is one organism."""
+    means = np.array([values[of & (organism == one)].mean() for one in np.unique(organism[of])])
+    if not means.size:
+        return NOTHING
+    found = t_interval(means)
+    return found if np.isfinite(found.estimate) else Interval(float(means.mean()), np.nan, np.nan)
+
+
+def _slopes(cells: _Cells, guess: FloatArray, of: BoolArray) -> Iterator[float]:
+    for one in np.unique(cells.organism[of]):
+        own = of & (cells.organism == one)
+        if (guess[own] ** 2).sum() > 0:
+            yield _through_origin(guess[own], cells.effect[own])
+
+
+def _row(fold: str, level: str, predictor: str, score: _Score) -> dict[str, object]:
+    row: dict[str, object] = {
+        "fold": fold,
+        "level": level,
+        "predictor": predictor,
+        "cells": score.cells,
+        "predicted": score.predicted,
+    }
+    for name, unit, interval in (
+        ("accuracy", "", score.accuracy),
+        ("error", "_pp", score.error),
+        ("slope", "", score.slope),
+    ):
+        row |= {f"{name}{unit}": interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return row

@@ -1,0 +1,73 @@
+"""What labels say before training: frozen once, by hash, and before any training is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from laboratory import Quiet, cube_of, run, study
+
+from ablate.errors import StudyError
+from ablate.foresight import in_words
+from ablate.store import Store
+from ablate.workflow import label_study
+
+SETS = ("measures=null", "factors.label_shift={swap: [none, clean_view]}")
+
+
+def test_labels_alone_train_nothing_and_the_study_goes_on_from_them(tmp_path: Path) -> None:
+    own = study(*SETS)
+    found = label_study(own, tmp_path, Quiet())
+    kinds = {entry["kind"] for entry in Store(tmp_path).entries()}
+    assert "train" not in kinds
+    assert {"labels", "measure", "predictions"} <= kinds
+    assert len(found.rows) == 8
+    assert found.file.is_file()
+    assert json.loads(found.file.read_text())["sha256"] == found.sha256
+    run(own, tmp_path)
+    assert list((tmp_path / "predictions").iterdir()) == [found.file], "the same labels say the same"
+
+
+def test_the_journal_has_the_freeze_before_every_training(tmp_path: Path) -> None:
+    run(study(*SETS), tmp_path)
+    kinds = [entry["kind"] for entry in Store(tmp_path).entries()]
+    assert kinds.index("predictions") < kinds.index("train")
+    assert kinds.count("predictions") == 1
+
+
+def test_the_rows_are_the_numbers_of_the_cube(tmp_path: Path) -> None:
+    own = study(*SETS)
+    rows = label_study(own, tmp_path, Quiet()).rows
+    run(own, tmp_path)
+    cube = cube_of(tmp_path)
+    for row in rows:
+        cell = cube.sel(organism=row["organism"], seed=row["seed"], **row["point"])
+        assert [float(cell[name]) for name in ("m_p", "m_ts", "kl_shift")] == [
+            row[n] for n in ("m_p", "m_ts", "kl_shift")
+        ]
+
+
+def test_an_added_level_leaves_the_first_file_as_it_was(tmp_path: Path) -> None:
+    first = label_study(study(*SETS), tmp_path, Quiet())
+    before = first.file.read_bytes()
+    more = study("measures=null", "factors.label_shift={swap: [none, clean_view, cot_view]}")
+    second = label_study(more, tmp_path, Quiet())
+    assert len(second.rows) == 12
+    assert second.file != first.file
+    assert first.file.read_bytes() == before
+
+
+def test_in_words(tmp_path: Path) -> None:
+    lines = in_words(label_study(study(*SETS), tmp_path, Quiet())).splitlines()
+    assert lines[-1].startswith(f"frozen  {tmp_path}/predictions/")
+    assert lines[-1].endswith("before any training")
+    [clean] = [line for line in lines if "clean_view x first" in line]
+    assert clean.startswith("tabular: ")
+    assert clean.endswith("risk falls")
+    assert " pp" in clean
+
+
+def test_where_no_labels_can_be_made_it_says_why(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"^small: no labels could be made \(labels\.prompts: 5000 are asked for"):
+        label_study(study(*SETS, "labels.prompts=5000"), tmp_path, Quiet())

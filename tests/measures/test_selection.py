@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from ablate import registry
+from ablate.api import LabelSet, Pool
+from ablate.lm.tabular import TabularModel
+from ablate.measures.closed_forms import best_of_n
+from ablate.measures.closed_forms import kl as divergence
+from ablate.measures.selection import score_posterior, selection_divergence
+
+LM = TabularModel()
+BEHAVIOR = registry.get("behavior", "tabular")(frozenset(), np.random.default_rng(0))
+PROMPTS = tuple(BEHAVIOR.label[:40])
+VALUES = {text: float(value) for value, text in enumerate(LM.texts)}
+
+
+def drawn(k: int, repeats: int = 40) -> Pool:
+    pool = LM.policy(None, max_tokens=8).pool(PROMPTS * repeats, np.random.default_rng(0), k=k)
+    outcome = [[BEHAVIOR.indicator(p, text) for text in row] for p, row in zip(pool.prompts, pool.texts, strict=True)]
+    return Pool(*(getattr(pool, name) for name in Pool.__slots__[:8]), np.array(outcome, np.float32))
+
+
+def labels_of(pool: Pool, scores: np.ndarray, law: str | None, picks: np.ndarray) -> LabelSet:
+    nothing = np.zeros((*scores.shape, 0))
+    return LabelSet(pool, pool, np.eye(scores.shape[1])[picks], nothing, nothing, scores, law)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("law", ["highest", "lowest", "plurality", "draw"])
+def test_the_bound_holds_in_a_known_world(k, law):
+    """The true KL(s || p) of each prompt, from the frequency of each text among the labels of 400 pools."""
+    pool = drawn(k, 400)
+    scores = np.array([[VALUES[text] for text in row] for row in pool.texts])
+    votes = (scores[:, :, None] == scores[:, None]).sum(2)
+    picks = {"highest": scores.argmax(1), "lowest": scores.argmin(1), "plurality": votes.argmax(1)}
+    labels = labels_of(pool, scores, law, picks.get(law, np.zeros(len(scores), int)))
+    found = selection_divergence(None, labels, None, np.random.default_rng(0))
+    taken = scores[np.arange(len(scores)), labels.weights.argmax(1)].reshape(400, len(PROMPTS)).astype(int)
+    share = np.stack([np.bincount(column, minlength=len(VALUES)) for column in taken.T]) / 400
+    truth = divergence(share, LM.distribution(None, PROMPTS)).mean()
+    assert found["kl_labels"] == pytest.approx(0, abs=1e-12)  # nothing is shifted here
+    assert truth <= found["kl_total_max"] + len(VALUES) / 400  # the plug-in truth is that much too large
+    assert found["kl_total_max"] == pytest.approx(
+        {"draw": 0.0, "plurality": np.log(k)}.get(law, best_of_n(k)), abs=1e-12
+    )
+
+
+def test_along_the_labels_it_is_the_ratio_of_proposal_and_organism():
+    plugin = registry.get("label_shift", "clean_view")
+    pool = plugin(LM.policy(None, max_tokens=8), PROMPTS, np.random.default_rng(1), k=3)
+    labels = labels_of(pool, np.zeros(pool.lengths.shape), "draw", np.ones(len(PROMPTS), int))
+    ratio = np.where(pool.mask, pool.logprob_drawn - pool.logprob_p, 0).sum(2)[:, 1]
+    found = selection_divergence(None, labels, None, np.random.default_rng(0))
+    assert found["kl_labels"] == pytest.approx(ratio.mean())
+    assert found["kl_total_max"] == found["kl_labels"]
+
+
+def test_a_selector_of_no_known_law_has_no_bound():
+    pool = drawn(2, 1)
+    labels = labels_of(pool, np.zeros(pool.lengths.shape), None, np.zeros(len(PROMPTS), int))
+    found = selection_divergence(None, labels, None, np.random.default_rng(0))
+    assert np.isnan([found["kl_selection_max"], found["kl_total_max"]]).all()
+    assert found["kl_labels"] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_score_that_knows_everything_and_one_that_knows_nothing():
+    pool = drawn(4)
+    rng = np.random.default_rng(3)
+    picks = np.zeros(len(pool.prompts), int)
+    knows = score_posterior(None, labels_of(pool, np.nan_to_num(pool.outcome, nan=0.5), "highest", picks), None, rng)
+    blind = score_posterior(None, labels_of(pool, rng.random(pool.lengths.shape), "highest", picks), None, rng)
+    assert knows["eta_slope"] > 0.5 > 10 * abs(blind["eta_slope"])
+    assert knows["eta_tv"] > 3 * blind["eta_tv"]
+    assert knows["selection_bound"] == pytest.approx(0.4724704 * knows["eta_tv"], rel=1e-6)
+    assert blind["selection_bound"] < 0.05
+
+
+@pytest.mark.parametrize("scores", [np.empty((0, 0)), np.full((40, 4), np.nan)])
+def test_without_scores_it_is_missing(scores):
+    pool = drawn(4, 1)
+    labels = labels_of(pool, np.full(pool.lengths.shape, np.nan), "draw", np.zeros(40, int))
+    labels = LabelSet(pool, pool, labels.weights, labels.embedding, labels.reference_embedding, scores, "draw")
+    assert np.isnan(list(score_posterior(None, labels, None, np.random.default_rng(0)).values())).all()
