@@ -32,8 +32,8 @@ def table_text(folder: Path, kind: Kind, format: Format) -> str:
 
 
 def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
-    """A table with the caption of its cube."""
-    return render(frame, caption(tree) if "risk_delta" in tree else None, format)
+    """A table with the caption of its cube; what is known of organisms needs none, and may be all there is."""
+    return render(frame, None if "organism_risk" in frame else caption(tree), format)
 
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
