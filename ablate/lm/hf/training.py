@@ -12,9 +12,8 @@ import torch
 from ablate.api import Batch, Weights
 from ablate.lm.base import LossIsNotFiniteError, TrainOptions
 from ablate.lm.hf.network import Ids, Network, common_prefix, padded
-from ablate.lm.hf.packed import Pack, states
 
-PACK = 1024
+PACK = 384
 """Most tokens of a pack, unless one row is longer."""
 
 CLIP = 1.0
@@ -108,7 +107,7 @@ def _forward(net: Network, rows: Sequence[Row]) -> TorchBatch:
     answers, lengths = padded([row.answer for row in rows], net.pad, net.device)
     mask = torch.arange(answers.shape[1], device=net.device) < lengths[:, None]
     shared = common_prefix([row.prompt for row in rows])
-    states = torch.cat([_label_states(net, rows[i:j], shared) for i, j in _packs(rows, shared)])
+    states = torch.cat([_packed_states(net, rows[i:j], shared) for i, j in _packs(rows, shared)])
     nll = torch.nn.functional.cross_entropy(net.head(states), answers[mask], reduction="none")
     logprobs = torch.zeros(mask.shape, device=net.device).masked_scatter(mask, -nll)
     weights = torch.tensor([row.weight for row in rows], device=net.device)
@@ -116,7 +115,7 @@ def _forward(net: Network, rows: Sequence[Row]) -> TorchBatch:
 
 
 def _packs(rows: Sequence[Row], shared: int) -> list[tuple[int, int]]:
-    """Slices of rows that fit a pack, which bounds the memory that a step takes."""
+    """Slices of rows that fit a pack; attention costs the square of its length, so packs are short."""
     slices, start, size = [], 0, shared
     for i, row in enumerate(rows):
         own = len(row.prompt) - shared + len(row.answer) - 1
@@ -127,13 +126,26 @@ def _packs(rows: Sequence[Row], shared: int) -> list[tuple[int, int]]:
     return [*slices, (start, len(rows))]
 
 
-def _label_states(net: Network, rows: Sequence[Row], shared: int) -> torch.Tensor:
+def _packed_states(net: Network, rows: Sequence[Row], shared: int) -> torch.Tensor:
     """The states that predict the label tokens of these rows, one after the other: [tokens, d]."""
-    tails = [[*row.prompt[shared:], *row.answer[:-1]] for row in rows]
-    pack = Pack.of(rows[0].prompt[:shared], tails, net.device)
+    ids, positions, owner = list(rows[0].prompt[:shared]), list(range(shared)), [-1] * shared
     at: list[int] = []
-    end = shared
-    for row, tail in zip(rows, tails, strict=True):
-        end += len(tail)
-        at += range(end - len(row.answer), end)
-    return states(net, pack)[at]
+    for i, row in enumerate(rows):
+        tail = [*row.prompt[shared:], *row.answer[:-1]]
+        first = len(ids) + len(row.prompt) - shared - 1
+        at += range(first, first + len(row.answer))
+        ids += tail
+        positions += range(shared, shared + len(tail))
+        owner += [i] * len(tail)
+    who = torch.tensor(owner, device=net.device)
+    order = torch.arange(len(ids), device=net.device)
+    sees = ((who[None, :] == who[:, None]) | (who[None, :] < 0)) & (order[None, :] <= order[:, None])
+    bias = torch.zeros(sees.shape, dtype=net.body.dtype, device=net.device).masked_fill(~sees, -torch.inf)
+    out = net.body(
+        input_ids=torch.tensor([ids], device=net.device),
+        position_ids=torch.tensor([positions], device=net.device),
+        attention_mask=bias[None, None],
+        use_cache=False,
+    )
+    states: torch.Tensor = out.last_hidden_state[0, at]
+    return states
