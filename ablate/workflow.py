@@ -106,7 +106,8 @@ def _drive(plan: Plan, store: Store, watch: Watch, *, train: bool = True) -> int
     from ablate.stages import Workplace
 
     def before_training() -> bool:
-        frozen(plan, store, list(states(plan, store)))
+        if train:
+            frozen(plan, store, list(states(plan, store)))
         return train
 
     driver = Driver(plan, store, LocalEngine(Workplace(store)), watch)

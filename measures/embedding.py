@@ -44,6 +44,7 @@ MMD = "unbiased squared MMD, Gaussian kernel, pooled median bandwidth (Gretton e
 
 
 @measure(
+    version=2,
     embeds=True,
     columns={
         "mmd2": Column("embedding shift of the labels, MMD^2", "1", "neither", MMD),

@@ -254,15 +254,20 @@ def _simple(block: Block, factor: str) -> Iterator[Contrast]:
             yield Contrast("simple", factor, start, end, held, d, same, missing, pools, note)
 
 
+def compared(block: Block, factor: str, level: int) -> BoolArray:
+    """Where a swap to ``level`` is what differs, [*other factors]: other labels, a selector that acts on both sides."""
+    eligible = ~block.identical(factor, level)
+    if factor == "label_shift":
+        acts = block.acts()
+        eligible &= acts[0] & acts[level]
+    return eligible
+
+
 def main_contrasts(block: Block, factor: str) -> Iterator[Contrast]:
     """The main rows of one factor."""
     start, *ends = block.levels[factor]
     for level, end in enumerate(ends, start=1):
-        differences, identical = block.differences(factor, level), block.identical(factor, level)
-        eligible = ~identical
-        if factor == "label_shift":
-            acts = block.acts()
-            eligible &= acts[0] & acts[level]
+        differences, eligible = block.differences(factor, level), compared(block, factor, level)
         same = not eligible.any()
         over = tuple(range(1, differences.ndim))
         used = np.broadcast_to(eligible | same, differences.shape)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ablate.api import FloatArray
 from ablate.effects.block import Block, BoolArray, Cube, blocks, mean
-from ablate.effects.contrasts import Contrast, gather, list_contrasts
+from ablate.effects.contrasts import Contrast, compared, gather, list_contrasts
 from ablate.effects.intervals import Interval, t_interval
 from ablate.errors import StudyError
 
@@ -173,11 +173,7 @@ def weights(block: Block, factor: str, level: int) -> FloatArray:
     1 / n at the n cells of the level that `contrasts.main_contrasts` compares, -1 / n at their partners: the
     contrast of an organism that has every run is the sum of weight times response, averaged over seeds.
     """
-    identical = block.identical(factor, level)
-    used = ~identical
-    if factor == "label_shift":
-        acts = block.acts()
-        used &= acts[0] & acts[level]
+    used = compared(block, factor, level)
     if not used.any():
         used = np.ones_like(used)
     share = used / used.sum()

@@ -86,6 +86,7 @@ class TestRegister:
     def test_a_module_may_be_loaded_again(self) -> None:
         register("scorer", a_scorer)
         register("scorer", a_scorer)
+        assert get("scorer", "a_scorer").function is a_scorer
 
     def test_families_have_names_of_their_own(self) -> None:
         def a_scorer_(batch: Any) -> Any:
@@ -249,7 +250,7 @@ def test_names_are_looked_up_once(site: Path, monkeypatch: pytest.MonkeyPatch) -
 
     registry.load()
     monkeypatch.setattr(registry, "entry_points", never)
-    names("scorer")
+    assert "mean_logprob" in names("scorer")
 
 
 def test_a_decorator_gives_the_function_back(site: Path) -> None:

@@ -736,6 +736,7 @@ def test_a_file_system_that_cannot_sync_folders_will_do(store: Store, monkeypatc
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, errno.EINVAL, after=0))
     stored(store)
     store.verify(KEY)
+    assert store.has(KEY)
 
 
 LIMITED = """

@@ -290,10 +290,9 @@ ANY = st.recursive(
 @FUZZ
 @given(st.text() | st.lists(FRAGMENTS, max_size=25).map("".join))
 def test_any_text_is_a_study_or_a_mistake(text: str) -> None:
-    outcome(text)
-    outcome(HEAD + text)
-    outcome(HEAD, text)
-    outcome(HEAD, "labels.prompts=" + text)
+    tried = [(text,), (HEAD + text,), (HEAD, text), (HEAD, "labels.prompts=" + text)]
+    for study in (outcome(*words) for words in tried):
+        assert study is None or loads(study.dump(), source="x") == study
 
 
 @FUZZ

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
-from worlds import grid, world
 
 from ablate.effects import contrasts, sign_flip
 from ablate.effects.block import blocks
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 EFFECTS = {"shift": (0, -10, -30), "selector": (0, 2, 20)}

@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from worlds import grid, world
 
 from ablate.effects import contrasts, sign_flip, t_interval
 from ablate.effects.covariate import adjusted_contrasts, fit, freedman_lane
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 DIMS = ("organism", "label_shift", "selector", "objective", "seed")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from worlds import grid, world
 
 from ablate.effects import decomposition
 from ablate.effects.components import effects
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 EFFECTS = {"shift": (0, -10, -30), "selector": (0, 2, 20)}

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
-from worlds import grid, world
 
 from ablate.effects import sign_flip
 from ablate.effects.block import blocks
 from ablate.effects.dose import distinct, dose_response, lmg, lmg_arrays
 from ablate.effects.intervals import t_interval
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 DIMS = ("organism", "label_shift", "selector", "objective", "seed")

@@ -3,11 +3,11 @@ import re
 import numpy as np
 import pytest
 import xarray as xr
-from worlds import world
 
 from ablate.effects.block import blocks
 from ablate.effects.components import noise
 from ablate.effects.itemnoise import item_noise, noise_lines, samples_of, sampling_variance
+from ablate.effects.worlds import world
 from ablate.errors import StudyError
 
 DIMS = ("organism", "label_shift", "selector", "objective", "seed")

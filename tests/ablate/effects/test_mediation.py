@@ -3,10 +3,10 @@ import re
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from worlds import grid, world
 
 from ablate.effects import contrasts
 from ablate.effects.mediation import EFFECTS, _frame, cross_products, estimate, mediation
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 DIMS = ("organism", "label_shift", "selector", "objective", "seed")

@@ -3,13 +3,13 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 from statsmodels.stats.contingency_tables import cochrans_q
-from worlds import grid, world
 
 from ablate.effects import contrasts
 from ablate.effects.block import blocks, mean
 from ablate.effects.contrasts import main_contrasts
 from ablate.effects.intervals import t_interval
 from ablate.effects.missing import bounds, failure_check, permutation_q, weights
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 EFFECTS = {"shift": (0, -10, -30), "selector": (0, 2, 20)}

@@ -6,7 +6,6 @@ import pandas as pd
 import pingouin
 import pytest
 from scipy import stats
-from worlds import world
 
 from ablate.effects import contrasts, sign_flip
 from ablate.effects.power import (
@@ -19,6 +18,7 @@ from ablate.effects.power import (
     t_power,
     variances,
 )
+from ablate.effects.worlds import world
 from ablate.errors import StudyError
 
 SD = Variances(organism=100.0)  # a contrast with a standard deviation of 10 pp

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from worlds import world
 
 from ablate.effects import prediction
+from ablate.effects.worlds import world
 from ablate.errors import StudyError
 
 

@@ -3,10 +3,10 @@ import hashlib
 import numpy as np
 import pytest
 import xarray as xr
-from worlds import world
 
 from ablate.effects import caption, contrasts, decomposition, fixed_table
 from ablate.effects.block import root
+from ablate.effects.worlds import world
 
 
 def test_fixed_table_has_the_rows_of_the_contrasts_but_the_main_ones():

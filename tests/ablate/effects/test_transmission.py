@@ -2,11 +2,11 @@ import re
 
 import numpy as np
 import pytest
-from worlds import grid, world
 
 from ablate.effects import contrasts, sign_flip
 from ablate.effects.intervals import t_interval
 from ablate.effects.transmission import split_half_selection, transmission, transmitted
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
 DIMS = ("organism", "label_shift", "selector", "objective", "seed")

@@ -3,9 +3,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from worlds import world
 
 from ablate.effects import contrasts, verdict
+from ablate.effects.worlds import world
 from ablate.errors import StudyError
 
 RULES = {"alpha": 0.05, "equivalence_pp": 5.0, "share_bar": 0.5, "interaction_share": 0.1}
