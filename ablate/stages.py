@@ -7,7 +7,7 @@ The only place where the store, the language models and the plug-ins meet. A sta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,6 +37,8 @@ STREAMS = {
 RECENT = 4
 """How many pools, adapters and behaviors of each kind stay in memory."""
 
+PROMPT = tuple(field.name for field in fields(Prompt))
+
 T = TypeVar("T")
 
 
@@ -56,7 +58,7 @@ class Workplace:
 
     def model(self, options: Mapping[str, Any]) -> LanguageModel:
         """The base model of a stage, loaded once."""
-        return _kept(self.models, key_of(options["model"]), lambda: self._load(options["model"]))
+        return _kept(self.models, repr(options["model"]), lambda: self._load(options["model"]))
 
     def _load(self, options: Mapping[str, Any]) -> LanguageModel:
         """Load a model; one folder never mixes two sets of weights or number types under one name."""
@@ -261,12 +263,8 @@ def _train(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
     behavior, options = place.behavior(stage), stage.options["evaluate"]
-    risky = [p for p in behavior.evaluation if p.kind == "risk"]
-    plain = [p for p in behavior.evaluation if p.kind == "capability"]
-    prompts = [
-        *take(risky, options["items"], "evaluate.items"),
-        *take(plain, options["capability"], "evaluate.capability"),
-    ]
+    sizes = options["items"], options["capability"]
+    prompts = place.keep("asked", f"{stage.inputs['screen']} {sizes}", lambda: _asked(behavior, *sizes))
     texts = place.model(stage.options).answers(
         place.weights(stage.inputs["policy"]),
         prompts,
@@ -278,6 +276,12 @@ def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
     outcome = [[judge(behavior, p, text) for text in row] for p, row in zip(prompts, texts, strict=True)]
     draft.arrays("outcome.safetensors", {"outcome": np.array(outcome, np.float32)})
     draft.lines("answers.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, texts, strict=True)))
+
+
+def _asked(behavior: Behavior, items: int, capability: int) -> list[Prompt]:
+    risky = [p for p in behavior.evaluation if p.kind == "risk"]
+    plain = [p for p in behavior.evaluation if p.kind == "capability"]
+    return [*take(risky, items, "evaluate.items"), *take(plain, capability, "evaluate.capability")]
 
 
 _PERFORM: Mapping[str, Callable[[Stage, Workplace, Draft], None]] = {
@@ -346,7 +350,7 @@ def _read_pool(artifact: Artifact) -> Pool:
 
 
 def _record(prompt: Prompt) -> dict[str, Any]:
-    return asdict(prompt)
+    return {name: getattr(prompt, name) for name in PROMPT}
 
 
 def _chosen(pool: Pool, weights: FloatArray, i: int) -> list[tuple[Any, float]]:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -470,3 +471,14 @@ def test_a_removed_level_runs_nothing_and_gives_the_smaller_cube(tmp_path: Path,
     ran = run(study("factors.label_shift=none"), folder)
     assert ran.executed == 0
     assert cube_of(folder)["label_shift"].values.tolist() == ["none"]
+
+
+def test_stages_of_a_phase_run_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    """So that what is read for one of them, a pool, serves the next."""
+    own = study("seeds=3")
+    plan, engine, _ = drive(own, tmp_path / "x")
+    for kind in ("labels", "measure"):
+        planned = [key for key, stage in plan.stages.items() if stage.kind == kind]
+        assert [stage.key for stage in engine.given if stage.kind == kind] == planned
+    trained = [stage.inputs["pool"] for stage in engine.given if stage.kind == "train"]
+    assert sum(a != b for a, b in pairwise(trained)) == len(set(trained)) - 1
