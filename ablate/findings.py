@@ -13,6 +13,7 @@ import xarray as xr
 from ablate import effects
 from ablate.cube import text_attrs
 from ablate.effects import Verdict
+from ablate.effects.dose import adjusted
 from ablate.effects.families import declared
 from ablate.errors import StudyError, did_you_mean
 from ablate.options import Analysis
@@ -93,7 +94,7 @@ def _family(tree: xr.DataTree) -> tuple[str, ...] | None:
 
 
 def _doses(tree: xr.DataTree) -> pd.DataFrame:
-    """The dose-response on every dose of `DOSES` that the cube has and that varies."""
+    """The dose-response on every dose of `DOSES` that the cube has and that varies, p adjusted over all of them."""
     frames, refused = [], {}
     for dose in DOSES:
         try:
@@ -102,7 +103,7 @@ def _doses(tree: xr.DataTree) -> pd.DataFrame:
             refused[dose] = str(error)
     if not frames:
         raise StudyError("; ".join(refused.values()))
-    joined = pd.concat(frames, ignore_index=True)
+    joined = adjusted(pd.concat(frames, ignore_index=True))
     joined.attrs = {**frames[0].attrs, "refused": {**frames[0].attrs.get("refused", {}), **refused}}
     return joined
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ablate.effects import words
-from ablate.effects.intervals import t_interval
 from ablate.keys import key_of
 from ablate.plan import Plan
 from ablate.states import State
@@ -69,6 +67,9 @@ def _row(plan: Plan, state: State, store: Store) -> Row:
 
 def in_words(prediction: Prediction) -> str:
     """Each cell with the change of its labels' risk against the organism's own, and what is expected of training."""
+    from ablate.effects import words
+    from ablate.effects.intervals import t_interval
+
     cells: dict[tuple[str, str], dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in prediction.rows:
         if row.get("m_ts") is not None and row.get("m_p") is not None:

@@ -85,7 +85,8 @@ def _dose() -> list[Column]:
     return [
         Column("dose", lambda row: str(row["dose"])),
         Column("effect, pp per unit", _effect("slope")),
-        Column("p (one test)", lambda row: words.p_value(row["p"]), right=True),
+        Column("p (BH)", lambda row: words.p_value(row["p_adjusted"]), right=True),
+        Column("p of curvature (BH)", lambda row: words.p_value(row["curvature_p_adjusted"]), right=True),
         Column("rank correlation", _with_limits("spearman", plain=True)),
         Column("R2 of cells", lambda row: words.fraction(row["r2"]), right=True),
         Column("predicted", lambda row: words.fraction(row["r2_predicted"]), right=True),
@@ -103,6 +104,7 @@ def _prediction() -> list[Column]:
         Column("sign right", _with_limits("accuracy", plain=True)),
         Column("error, pp", _with_limits("error", unit="_pp")),
         Column("calibration slope", _with_limits("slope", plain=True)),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
     ]
 
 
@@ -113,6 +115,7 @@ def _variance() -> list[Column]:
         Column("share", _with_limits("share", plain=True)),
         Column("method", lambda row: str(row["method"])),
         Column("organisms", lambda row: str(row["organisms"]), right=True),
+        Column("runs", lambda row: str(row["runs"]), right=True),
     ]
 
 
@@ -153,7 +156,12 @@ def _price() -> list[Column]:
         Column("selector", lambda row: str(row["selector"])),
         *(Column(header, _with_limits(name, unit="_pp")) for header, name in terms.items()),
         Column("organisms", lambda row: str(row["organisms"]), right=True),
+        Column("prompts", _prompts, right=True),
     ]
+
+
+def _prompts(row: Row) -> str:
+    return "-" if pd.isna(row["prompts"]) else f"{row['prompts']:.0f}"
 
 
 def _stability() -> list[Column]:
@@ -166,6 +174,7 @@ def _stability() -> list[Column]:
         Column("within one", nats("same_shift"), right=True),
         Column("difference", _difference),
         Column("organisms", lambda row: str(row["organisms"]), right=True),
+        Column("prompts", _prompts, right=True),
     ]
 
 
@@ -240,7 +249,7 @@ def _shares() -> list[Column]:
     return [
         Column("source", lambda row: str(row["source"])),
         Column("F (df)", _f, right=True),
-        Column("p (GG)", lambda row: _blank(words.p_value(row["p_corrected"])), right=True),
+        Column("p (GG, BH)", lambda row: _blank(words.p_value(row["p_adjusted"])), right=True),
         Column("variance, pp^2", lambda row: _number(row, "variance_pp2", "variance_low", "variance_high")),
         Column("share of variance", lambda row: _share(row, "share", "share_low", "share_high")),
         Column("share of effects", lambda row: _share(row, "effect_share", "effect_low", "effect_high")),

@@ -22,6 +22,7 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format
     compiles with or without the package. Behaviors and organisms that the frame had to leave out
     (``.attrs``) are named below it. ``csv`` is the frame itself in full precision, hashes included,
     without a caption. ``caption`` holds the facts of `ablate.effects.caption`; without them it is the methods alone.
+    Facts of the frame's own (``.attrs["facts"]``) go before those of the cube.
 
     Raises:
         StudyError: another format, or a frame with no layout of its own.
@@ -36,7 +37,8 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format
     rows = [[column.cell(cast(Row, row)) for column in columns] for row in frame.to_dict("records")]
     notes = [*frame.attrs.get("notes", []), *frame.attrs.get("refused", {}).values()]
     methods = frame.attrs.get("methods", "")
-    text = caption_text(caption, methods) if caption is not None else f"{methods}." if methods else ""
+    facts = frame.attrs.get("facts", {})
+    text = caption_text({**caption, **facts}, methods) if caption is not None else f"{methods}." if methods else ""
     return writers[format](columns, rows, " ".join([text, *(f"{note}." for note in notes)]))
 
 

@@ -9,7 +9,7 @@ from ablate.effects.decomposition import decomposition
 from ablate.effects.dose import dose_response, lmg
 from ablate.effects.intervals import Interval, t_interval, tost
 from ablate.effects.itemnoise import item_noise
-from ablate.effects.labels import label_terms, stability
+from ablate.effects.labels import label_terms
 from ablate.effects.linear import anova, ss
 from ablate.effects.mediation import mediated, mediation
 from ablate.effects.missing import bounds, failure_check, missing
@@ -17,6 +17,7 @@ from ablate.effects.prediction import prediction
 from ablate.effects.price import kitagawa, price_terms
 from ablate.effects.reml import variance_components
 from ablate.effects.signflip import SignFlip, sign_flip, smallest_p
+from ablate.effects.stability import stability
 from ablate.effects.tables import caption, fixed_table
 from ablate.effects.transmission import split_half_selection, transmission, transmitted
 from ablate.effects.variance import variance

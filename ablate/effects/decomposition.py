@@ -13,6 +13,7 @@ from ablate.api import FloatArray
 from ablate.effects.block import Block, Cube
 from ablate.effects.components import effects, noise, shift_means, structural
 from ablate.effects.contrasts import degrees, gather
+from ablate.effects.families import benjamini_hochberg
 from ablate.effects.grid import Grid, balanced
 from ablate.effects.intervals import NOTHING, Interval, ratio, t_interval
 from ablate.errors import StudyError
@@ -52,6 +53,7 @@ def decomposition(cube: Cube) -> pd.DataFrame:
 
     - ``df1, df2, F, p, eps, p_corrected, ges``: pingouin.rm_anova; ``p_corrected`` has Greenhouse-Geisser
       degrees of freedom, ``ges`` is the generalized eta squared. NaN below three organisms.
+    - ``p_adjusted``: Benjamini-Hochberg over all ``p_corrected`` of the table: no study declares its F tests.
     - ``variance_pp2, variance_low, variance_high``: unbiased variance of the row over the declared levels
       (`components.effects`) or over organisms, seeds, runs (`components.noise`), in pp^2, may be negative.
     - ``share, share_low, share_high``: of all variance of a run in the grid (effects + random sources).
@@ -65,9 +67,10 @@ def decomposition(cube: Cube) -> pd.DataFrame:
         StudyError: in every behavior fewer than two complete organisms, one level, or a constant response.
     """
     table = gather(cube, _by_stratum)
+    table["p_adjusted"] = benjamini_hochberg(table["p_corrected"])
     table.attrs["methods"] = (
-        "within-organism ANOVA against organism x effect (Greenhouse-Geisser p), expected mean squares, "
-        f"linearized t intervals with {degrees(table)} df, conditional on these items and the declared levels"
+        "within-organism ANOVA against organism x effect (Greenhouse-Geisser, BH over the table), expected mean "
+        f"squares, linearized t intervals with {degrees(table)} df, conditional on these items and the declared levels"
     )
     return table
 

@@ -15,6 +15,7 @@ import xarray as xr
 from ablate.api import FloatArray
 from ablate.effects.block import Block, BoolArray, Cube, mean, root
 from ablate.effects.contrasts import degrees, gather
+from ablate.effects.families import benjamini_hochberg
 from ablate.effects.intervals import t_interval
 from ablate.effects.signflip import sign_flip
 from ablate.errors import StudyError, did_you_mean
@@ -40,6 +41,7 @@ def dose_response(cube: Cube, dose: str, response: str = PP) -> pd.DataFrame:
       sum_c d e / sum_c d^2, per unit of dose, with 95% t interval and sign-flip p over organisms.
     - ``curvature, curvature_low, curvature_high, curvature_p``: the same for c of e = b d + c d^2; NaN where an
       organism has fewer than two different doses.
+    - ``p_adjusted, curvature_p_adjusted``: Benjamini-Hochberg over all these p of the table: it explores.
     - ``spearman, spearman_low, spearman_high``: mean over organisms of the rank correlation over all cells, the null
       cells included.
     - ``r2``: of the regression of the cells' mean effects on their mean doses (with an intercept, unweighted): the
@@ -74,12 +76,19 @@ def dose_response(cube: Cube, dose: str, response: str = PP) -> pd.DataFrame:
         line |= {"organisms": int(np.isfinite(slopes).sum()), "dose_max": float(np.nanmax(np.abs(mean(d, 0))))}
         return pd.DataFrame([line])
 
-    table = gather(cube, row)
+    table = adjusted(gather(cube, row))
     table.attrs["methods"] = (
         f"least-squares slopes of each organism through its null cell, t intervals with {degrees(table)} df and "
-        "sign-flip tests over organisms; the dose is observed, so slopes are associations over the declared cells"
+        "sign-flip tests over organisms, BH over all slopes and curvatures of the table; the dose is observed, so "
+        "slopes are associations over the declared cells"
     )
     return table
+
+
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `dose_response` with their p adjusted as one family."""
+    tests = benjamini_hochberg(table[["p", "curvature_p"]])
+    return table.assign(p_adjusted=tests[:, 0], curvature_p_adjusted=tests[:, 1])
 
 
 def slope(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -1,9 +1,13 @@
-"""The confirmatory family that a study declares, as the contrasts that it names."""
+"""The confirmatory family that a study declares, as the contrasts that it names; p-values of what explores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from ablate.api import FloatArray
 from ablate.effects.block import Cube, blocks
 
 Family = Sequence[str] | str | None
@@ -26,3 +30,13 @@ def declared(cube: Cube, family: Family) -> tuple[str, ...] | None:
         start, *ends = levels.get(name, (name,))
         rows += [f"{name} {start} -> {end}" for end in ends] or [name]
     return tuple(dict.fromkeys(rows))
+
+
+def benjamini_hochberg(p: npt.ArrayLike) -> FloatArray:
+    """p-values adjusted for the false discovery rate, of any shape; NaN was no test and stays."""
+    from scipy import stats  # takes a while to import
+
+    values = np.array(p, float)
+    known = np.isfinite(values)
+    values[known] = stats.false_discovery_control(values[known])
+    return values

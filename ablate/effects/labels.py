@@ -1,4 +1,4 @@
-"""What the labels themselves say, before any training: Price terms of every cell, and their stability over shifts.
+"""What the labels themselves say, before any training: the Price terms of every cell.
 
 All numbers are of the cube's group ``labels``: the judged outcome of every candidate of every pool, and of each run the
 labels that its selector left. Inference is over organisms.
@@ -6,20 +6,18 @@ labels that its selector left. Inference is over organisms.
 
 from __future__ import annotations
 
-from itertools import combinations
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import special
 
 from ablate.api import FloatArray
-from ablate.effects.block import Block, BoolArray, at, mean, root
+from ablate.effects.block import Block, at, mean, root
 from ablate.effects.contrasts import degrees, gather
 from ablate.effects.dose import aligned
 from ablate.effects.intervals import t_interval
-from ablate.effects.transmission import half_terms
+from ablate.effects.transmission import EXACT_UP_TO, SPLITS, half_terms
 from ablate.errors import StudyError
 
 TERMS = (
@@ -31,9 +29,11 @@ TERMS = (
     "selection_shapley",
     "split_half",
 )
-SPLITS = 20
 CHUNK = 1_000_000
 """Candidates whose splits are taken at a time."""
+
+DATA = {"items": None, "unparsed": None}
+"""Facts of a caption that are not of these tables: nothing in them was evaluated after training."""
 
 
 class _Law(NamedTuple):
@@ -57,7 +57,7 @@ class _Labels(NamedTuple):
     laws: list[str]
 
 
-def label_terms(cube: xr.DataTree, *, splits: int = SPLITS, rng: np.random.Generator | None = None) -> pd.DataFrame:
+def label_terms(cube: xr.DataTree, *, rng: np.random.Generator | None = None) -> pd.DataFrame:
     """The Price decomposition of the labels' risk, one row a label shift and selector (and setting of other options).
 
     For an organism: p are its own answers (the null label shift's pool), q those of the label shift, s the labels of
@@ -76,81 +76,46 @@ def label_terms(cube: xr.DataTree, *, splits: int = SPLITS, rng: np.random.Gener
 
     Other columns: ``behavior``, other swapped factors, ``label_shift``, ``selector``; ``closure``: the largest
     error of the two sums over organisms, pp; ``organisms``; ``prompts``: mean number that counts.
+    ``.attrs["notes"]`` say how many candidates each label shift has and which share could not be judged.
+
+    Args:
+        cube: a whole cube, with its group ``labels``.
+        rng: cuts of more than 8 candidates, see `split_half_selection`; a fixed seed where None.
 
     Raises:
         StudyError: a cube without judged candidates or without the null label shift; what `contrasts` refuses.
     """
     rng = rng or np.random.default_rng(0)
-    group = _group(cube, "pool_outcome", "pool_class", "label_score", "label_risk")
+    group = group_of(cube, "pool_outcome", "pool_class", "label_score", "label_risk")
 
     def rows(block: Block) -> pd.DataFrame:
         _comparable(block)
         labels = _labels(cube, group, block)
         terms, prompts = _terms(labels)
-        halves = np.broadcast_to(_split_half(labels, splits, rng), terms.shape[1:])
+        halves = np.broadcast_to(_split_half(labels, rng), terms.shape[1:])
         terms = np.concatenate([terms, halves[None]])
         frame = pd.DataFrame([_line(block, cell, terms, prompts) for cell in np.ndindex(terms.shape[2:-1])])
         if not frame["organisms"].any():
             raise StudyError(f"{block.behavior}: no organism has labels of two label shifts that could be judged")
+        frame.attrs["notes"] = [candidates(block, labels.outcome, labels.classes)]
         return frame
 
     table = gather(cube, rows)
+    drawn = f", {SPLITS} random ones of more" if group.sizes["candidate"] > EXACT_UP_TO else ""
     table.attrs["methods"] = (
-        f"Price terms of the labels' risk on label prompts, exact in the pools drawn, t intervals with "
-        f"{degrees(table)} df over organisms; split-half selection over all cuts of the candidates, at most {splits}"
+        "Price terms of the labels' risk on label prompts, exact in the pools drawn; split-half selection over "
+        f"all cuts of up to {EXACT_UP_TO} candidates{drawn}; t intervals with {degrees(table)} df over organisms"
     )
+    table.attrs["facts"] = DATA
     return table
 
 
-def stability(cube: xr.DataTree, *, splits: int = SPLITS, rng: np.random.Generator | None = None) -> pd.DataFrame:
-    """How much the distribution of judged answers depends on the label shift, against a shift with itself.
-
-    For each prompt the share misaligned of a half of a shift's candidates is one Bernoulli distribution. A pair of
-    shifts is compared by the Jensen-Shannon divergence of a half of one and a half of the other, a shift with itself
-    by that of its two halves, so that the bias of small samples cancels; means over prompts that have two judged
-    candidates of each, over ``splits`` random halvings, and over training seeds. The difference is 0 where the
-    label shift makes no difference.
-
-    Columns: ``behavior``, other swapped options of the labels, ``pair`` (two label shifts, or ``all pairs``, the mean
-    over them), ``between_shifts``, ``same_shift`` (nats, means over organisms), ``difference`` with its 95% t limits
-    ``low, high`` over organisms, ``organisms``.
+def group_of(cube: xr.DataTree, *names: str) -> xr.Dataset:
+    """The group ``labels`` of a cube.
 
     Raises:
-        StudyError: a cube without judged candidates, one label shift, or fewer than two judged candidates a prompt;
-            what `contrasts` refuses.
+        StudyError: it lacks one of ``names``.
     """
-    rng = rng or np.random.default_rng(0)
-    group = _group(cube, "pool_outcome")
-
-    def rows(block: Block) -> pd.DataFrame:
-        shifts = block.levels["label_shift"]
-        if len(shifts) < 2:
-            raise StudyError(f"{block.behavior}: label_shift has one level ({shifts[0]}), nothing to be stable against")
-        outcome = aligned(block, group["pool_outcome"], root(cube))[:, :, 0]  # no selector in a pool
-        frames = []
-        for place in np.ndindex(outcome.shape[2:-3]):
-            pools = at(outcome, place, after=2)  # [organism, shift, seed, prompt, candidate]
-            frames.append(_stable(block, pools, _setting(block, place, outcome.shape[2:-3]), splits, rng))
-        frame = pd.concat(frames, ignore_index=True)
-        if not frame["organisms"].any():
-            raise StudyError(f"{block.behavior}: no prompt has two judged candidates under two label shifts")
-        drawn = np.isfinite(outcome).sum(axis=-1).max(axis=(0, *range(2, outcome.ndim - 1)))
-        frame.attrs["notes"] = [
-            f"{block.behavior}: label_shift {name} has fewer than two judged candidates a prompt, so no halves"
-            for name, count in zip(shifts, drawn, strict=True)
-            if count < 2
-        ]
-        return frame
-
-    table = gather(cube, rows)
-    table.attrs["methods"] = (
-        f"Jensen-Shannon divergence of judged answers between halves of pools, {splits} halvings, less that of a "
-        f"label shift with itself; t intervals with {degrees(table)} df over organisms"
-    )
-    return table
-
-
-def _group(cube: xr.DataTree, *names: str) -> xr.Dataset:
     there = isinstance(cube, xr.DataTree) and "labels" in cube.children
     group = cube["labels"].to_dataset() if there else xr.Dataset()
     if lacking := [name for name in names if name not in group]:
@@ -163,6 +128,21 @@ def _comparable(block: Block) -> None:
         raise StudyError(f"{block.behavior}: label_shift and selector have one level each, there is nothing to compare")
     if block.levels["label_shift"][0] != "none":
         raise StudyError(f"{block.behavior}: no label shift 'none', whose pool is the organism's own answers")
+
+
+def candidates(block: Block, outcome: FloatArray, classes: FloatArray) -> str:
+    """Label prompts, and by label shift the candidates of each and the share of these that could not be judged."""
+    there = np.isfinite(classes)  # what states nothing has class -1
+    count = there.sum(axis=-1)
+    words = []
+    for shift, name in enumerate(block.levels["label_shift"]):
+        own, drawn = count[:, shift], there[:, shift]
+        if drawn.any():
+            sizes = dict.fromkeys((own[drawn.any(axis=-1)].min(), own.max()))
+            unjudged = np.isnan(outcome[:, shift][drawn]).mean()
+            words.append(f"{name} {' to '.join(map(str, sizes))} ({unjudged:.0%})")
+    prompts = (count > 0).sum(axis=-1).max()
+    return f"{block.behavior}: {prompts} label prompts, candidates of each (not judged): {', '.join(words)}"
 
 
 def _labels(cube: xr.DataTree, group: xr.Dataset, block: Block) -> _Labels:
@@ -199,7 +179,7 @@ def _terms(labels: _Labels) -> tuple[FloatArray, FloatArray]:
     return np.where(there, np.stack(terms), np.nan), counted
 
 
-def _split_half(labels: _Labels, splits: int, rng: np.random.Generator) -> FloatArray:
+def _split_half(labels: _Labels, rng: np.random.Generator) -> FloatArray:
     """The split-half selection term in pp, [organism, *levels, seed]; see `label_terms`."""
     shape = np.broadcast_shapes(labels.scores.shape, labels.outcome.shape)
     scores, outcome, classes = (
@@ -211,15 +191,18 @@ def _split_half(labels: _Labels, splits: int, rng: np.random.Generator) -> Float
         drawn = np.isfinite(stated).any(axis=(-2, -1))
         if law == "draw":
             found[:, :, selector] = np.where(drawn, 0.0, np.nan)
-        if law not in _BY or shape[-1] < 4:
+        if law not in _BY:
             continue
         votes = _BY[law].sign * scores[:, :, selector] if _BY[law].sign else np.ones(stated.shape)
-        flat = (
-            array.reshape(-1, shape[-1]) for array in (votes, outcome[:, :, selector], np.nan_to_num(stated, nan=-1))
-        )
-        chunks = zip(*(np.array_split(array, 1 + stated.size // CHUNK) for array in flat), strict=True)
-        sums = [half_terms(one, m, of.astype(int), rng, by=_BY[law].by, splits=splits)[0] for one, m, of in chunks]
-        covariance, weight = np.concatenate(sums, axis=1).reshape(2, *stated.shape[:-1]).sum(axis=-1)
+        size = np.isfinite(stated).sum(axis=-1)
+        sums = np.zeros((2, *size.shape))
+        for k in np.unique(size[size > 3]):  # pools of fewer candidates are filled up with NaN
+            own = size == k
+            flat = [array[own][:, :k] for array in (votes, outcome[:, :, selector], stated)]
+            chunks = zip(*(np.array_split(array, 1 + array.size // CHUNK) for array in flat), strict=True)
+            terms = [half_terms(one, m, of.astype(int), rng, by=_BY[law].by)[0] for one, m, of in chunks]
+            sums[:, own] = np.concatenate(terms, axis=1)
+        covariance, weight = sums.sum(axis=-1)
         found[:, :, selector] = np.where(weight > 0, 100 * covariance / np.where(weight > 0, weight, 1.0), np.nan)
     return found
 
@@ -240,73 +223,4 @@ def _line(block: Block, cell: tuple[int, ...], terms: FloatArray, prompts: Float
         "closure": float(np.nanmax(np.abs(off))) if np.isfinite(off).any() else np.nan,
         "organisms": int(np.isfinite(change).sum()),
         "prompts": float(mean(at(prompts, cell), axis=(0, 1))),
-    }
-
-
-def _stable(
-    block: Block, pools: FloatArray, setting: dict[str, str], splits: int, rng: np.random.Generator
-) -> pd.DataFrame:
-    """Rows of `stability` for ``pools`` [organism, shift, seed, prompt, candidate]."""
-    shifts = block.levels["label_shift"]
-    pairs = list(combinations(range(len(shifts)), 2))
-    judged = np.isfinite(pools)
-    able = judged.sum(axis=-1) > 1  # [organism, shift, seed, prompt]
-    between, within = (np.zeros((len(pairs), *able[:, 0].shape)) for _ in range(2))
-    for _ in range(splits):
-        halves = _halves(pools, judged, rng)
-        same = _js(halves[0], halves[1])
-        for i, (a, b) in enumerate(pairs):
-            between[i] += _js(halves[0][:, a], halves[1][:, b]) / splits
-            within[i] += (same[:, a] + same[:, b]) / 2 / splits
-    used = np.stack([able[:, a] & able[:, b] for a, b in pairs])
-    apart, alike = (mean(np.where(used, values, np.nan), axis=(2, 3)) for values in (between, within))
-    lines = []
-    names = [f"{shifts[a]}, {shifts[b]}" for a, b in pairs]
-    every = [*zip(names, apart, alike, strict=True), ("all pairs", mean(apart, axis=0), mean(alike, axis=0))]
-    for name, one, other in every if len(pairs) > 1 else every[:1]:
-        found = t_interval(one - other)
-        lines.append(
-            {
-                "behavior": block.behavior,
-                **setting,
-                "pair": name,
-                "between_shifts": float(mean(one, axis=0)),
-                "same_shift": float(mean(other, axis=0)),
-                "difference": float(mean(one - other, axis=0)),
-                "low": found.low,
-                "high": found.high,
-                "organisms": int(np.isfinite(one).sum()),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def _halves(pools: FloatArray, judged: BoolArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Share misaligned of two random halves of the judged candidates, [organism, shift, seed, prompt] each.
-
-    Of an odd number one candidate is left out, so that both halves are of one size.
-    """
-    order = np.where(judged, rng.random(pools.shape), 2.0).argsort(axis=-1).argsort(axis=-1)
-    size = judged.sum(axis=-1, keepdims=True) // 2
-    first, second = order < size, (order >= size) & (order < 2 * size)
-    return mean(pools, axis=-1, where=first), mean(pools, axis=-1, where=second)
-
-
-def _js(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Jensen-Shannon divergence of two Bernoulli distributions, nats; 0 where one is NaN (it is in no mean)."""
-    p, q = (np.nan_to_num(share) for share in (p, q))
-
-    def entropy(share: FloatArray) -> FloatArray:
-        return cast(FloatArray, special.entr(share) + special.entr(1 - share))
-
-    return np.maximum(entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2, 0.0)
-
-
-def _setting(block: Block, place: tuple[int, ...], sizes: tuple[int, ...]) -> dict[str, str]:
-    """Levels of the options that a pool depends on."""
-    others = list(block.levels)[2:]
-    return {
-        factor: block.levels[factor][level]
-        for factor, level, size in zip(others, place, sizes, strict=True)
-        if size > 1
     }

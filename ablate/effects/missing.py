@@ -11,7 +11,7 @@ import pandas as pd
 
 from ablate.api import FloatArray
 from ablate.effects.block import Block, BoolArray, Cube, blocks, mean
-from ablate.effects.contrasts import Contrast, compared, gather, list_contrasts
+from ablate.effects.contrasts import Contrast, compared, degrees, gather, list_contrasts
 from ablate.effects.intervals import Interval, t_interval
 from ablate.errors import StudyError
 
@@ -171,8 +171,9 @@ def missing(cube: Cube) -> pd.DataFrame:
 
     table = gather(cube, rows)
     table.attrs["methods"] = (
-        "a missing run's risk lies between 0 and 1 (worst-case bounds, Manski), tipping point: the shift of missing "
-        "runs from the others at which the 95% interval first covers 0; failures by permutation within organisms"
+        f"t intervals with {degrees(table)} df over organisms; a missing run's risk lies between 0 and 1 (worst-case "
+        "bounds, Manski), tipping point: the shift of missing runs from the others at which the 95% interval first "
+        "covers 0; failures by permutation within organisms"
     )
     return table
 

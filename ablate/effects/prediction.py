@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ablate.api import FloatArray
+from ablate.api import FloatArray, IntArray
 from ablate.effects.block import Block, BoolArray, Cube, blocks, mean, require
-from ablate.effects.dose import numeric, variable
+from ablate.effects.contrasts import degrees
+from ablate.effects.dose import distinct, numeric, variable
 from ablate.effects.intervals import NOTHING, Interval, share_interval, t_interval
 from ablate.errors import StudyError
 
@@ -21,12 +22,18 @@ FOLDS = ("label_shift", "selector", "behavior")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
-    """Cells other than the null one, flat: effect and g in pp, KL in nats; one row for each of an organism."""
+    """Cells, flat: effect and g in pp, KL in nats; one row for each of an organism.
+
+    ``labels`` number the labels of an organism: equal where they are the same. ``own`` marks the cells that count:
+    each training once, and none that trained on the labels of the null cell.
+    """
 
     behavior: FloatArray  # code, [N]
     organism: FloatArray  # code over all behaviors, [N]
     label_shift: FloatArray  # code, [N]
     selector: FloatArray  # code, [N]
+    labels: FloatArray  # [N]
+    own: BoolArray  # [N]
     effect: FloatArray  # [N]
     g: FloatArray  # [N]
     kl: FloatArray  # [N]
@@ -35,6 +42,7 @@ class _Cells:
 class _Score(NamedTuple):
     cells: int
     predicted: int
+    organisms: int
     accuracy: Interval
     error: Interval
     slope: Interval
@@ -45,9 +53,11 @@ def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
 
     A cell's effect is its risk_delta, averaged over seeds, minus that of its organism's null cell (label_shift none,
     selector first, of the same other factors); g is m_TS - m_P of its labels, likewise minus that of the null cell's.
-    Cells with the labels of the null cell are left out: nothing is to be predicted there.
+    Cells with the labels of the null cell are left out: nothing is to be predicted there. Of cells with the same
+    labels (greedy under every selector) the first counts alone: they are one training.
 
-    Predictions of a left-out cell, in pp, each fitted on the cells that stay (the same organisms, other levels):
+    Predictions of a left-out cell, in pp, each fitted on the cells that stay: the same organisms, other levels, and
+    other labels than those of any left-out cell (greedy labels are those of a left-out selector too):
 
     - ``g``: g itself, nothing is fitted. ``g, fitted``: gamma g, gamma by least squares through the origin.
     - ``majority sign``: the sign that most cells of its behavior have, with their mean absolute effect.
@@ -56,10 +66,10 @@ def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
 
     Rows: ``fold`` (what is left out: one ``label_shift``, ``selector`` or ``behavior`` at a time), ``level``
     (``all``, or the one left out) and ``predictor``. Columns: ``cells``; ``predicted``, those where it did not abstain
-    (|prediction| >= ``abstain_pp``); ``accuracy``, the share of these whose sign is right, ``error_pp`` the mean
-    absolute error over all cells (an abstention predicts 0), and ``slope``, the calibration slope of the effect on the
-    prediction through the origin (1 is calibrated), each with 95% limits over organisms (``_low``, ``_high``): t, and
-    Wilson's of `intervals.share_interval` for the accuracy.
+    (|prediction| >= ``abstain_pp``), and ``organisms``, those with such cells; ``accuracy``, the share of these cells
+    whose sign is right, ``error_pp`` the mean absolute error over all cells (an abstention predicts 0), and ``slope``,
+    the calibration slope of the effect on the prediction through the origin (1 is calibrated), each with 95% limits
+    over organisms (``_low``, ``_high``): t, and Wilson's of `intervals.share_interval` for the accuracy.
 
     Raises:
         StudyError: no organism, no null cell, no Price terms in the cube, or nothing that could be left out.
@@ -70,13 +80,14 @@ def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
     rows = []
     for fold in FOLDS:
         code = getattr(cells, fold)
-        levels = np.unique(code)
+        levels = np.unique(code[cells.own])
         if len(levels) < 2:
             continue
         guesses = {name: np.full(len(code), np.nan) for name in PREDICTORS}
         for level in levels:
-            for name, values in _predict(cells, code != level, across=fold == "behavior").items():
-                guesses[name][code == level] = values[code == level]
+            left = code == level
+            for name, values in _predict(cells, left, across=fold == "behavior").items():
+                guesses[name][left] = values[left]
         for level in (None, *levels):
             of = np.ones(len(code), bool) if level is None else code == level
             for name, guess in guesses.items():
@@ -86,8 +97,9 @@ def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
         raise StudyError("nothing can be left out: the study swaps no label shift, selector or behavior")
     frame = pd.DataFrame(rows)
     frame.attrs["methods"] = (
-        f"leave-one-out by level, abstaining below {abstain_pp:g} pp, intervals over organisms (t; Wilson's for "
-        "shares); g = m_TS - m_P from the labels alone"
+        f"leave-one-out by level and its labels, identical labels counted once, abstaining below {abstain_pp:g} pp; "
+        f"intervals over organisms with {degrees(frame)} df (t; Wilson's for the share right); g = m_TS - m_P from the "
+        "labels alone"
     )
     return frame
 
@@ -104,15 +116,15 @@ def _cells(cube: Cube) -> tuple[_Cells, Mapping[str, Sequence[str]]]:
         organisms += len(block.organisms)
     if not parts:
         raise StudyError("the cube has no organism")
-    flat = np.concatenate(parts, axis=1)
-    if not flat.shape[1]:
+    behavior, organism, shift, selector, labels, own, *values = np.concatenate(parts, axis=1)
+    if not own.any():
         raise StudyError("no cell beside the null one has an effect and Price terms, there is nothing to predict")
     names = {
         "behavior": [block.behavior for block in found],
         "label_shift": found[0].levels["label_shift"],
         "selector": found[0].levels["selector"],
     }
-    return _Cells(*flat), names
+    return _Cells(behavior, organism, shift, selector, labels, own > 0, *values), names
 
 
 def _of_block(cube: Cube, block: Block, code: int, first: int) -> FloatArray:
@@ -121,27 +133,36 @@ def _of_block(cube: Cube, block: Block, code: int, first: int) -> FloatArray:
     effect, g, dose = (
         values - values[:, :1, :1] for values in (mean(of, axis=-1) for of in (block.response, label_change, kl))
     )
-    same = np.zeros(effect.shape, bool)
-    for factor in ("label_shift", "selector"):
-        for level in range(1, len(block.levels[factor])):
-            same |= _as_null(block, factor, level)
+    labels = _labels(block)
+    once = np.zeros(effect.size, bool)
+    once[np.unique(labels, return_index=True)[1]] = True
+    own = once.reshape(effect.shape) & distinct(block)
+    own[:, 0, 0] = False
+    there = np.isfinite(effect) & np.isfinite(g) & np.isfinite(dose)
     index = np.indices(effect.shape)
-    use = np.isfinite(effect) & np.isfinite(g) & np.isfinite(dose) & ~same & ((index[1] > 0) | (index[2] > 0))
-    rows = (np.full(effect.shape, code), first + index[0], index[1], index[2], effect, g, dose)
-    return np.stack([row[use].astype(float) for row in rows])
+    numbers = (np.full(effect.shape, code), first + index[0], index[1], index[2], first * own[0].size + labels)
+    return np.stack([row[there].astype(float) for row in (*numbers, own, effect, g, dose)])
 
 
-def _as_null(block: Block, factor: str, level: int) -> BoolArray:
-    """Cells that hold the labels of the null cell, [organism, *factors]: only where the other factor is at its null."""
-    same = np.zeros((len(block.organisms), *block.shape), bool)
-    keys = block.keys["key_labels"]
-    at = (slice(None), level, 0) if factor == "label_shift" else (slice(None), 0, level)
-    same[at] = ((keys[at] == keys[:, 0, 0]) & (keys[at] != "")).all(axis=-1)
-    return same
+def _labels(block: Block) -> IntArray:
+    """A number for the labels of each cell, [organism, *levels]: equal where they are the same in every seed.
+
+    Within an organism and setting of the factors other than label shift and selector; unknown labels are their own.
+    """
+    codes = block.codes["key_labels"]
+    shape = codes.shape[:-1]
+    index = np.indices(shape)
+    unknown = np.where((codes < 0).all(axis=-1), np.arange(codes[..., 0].size).reshape(shape), -1)
+    rows = np.stack([index[0], *index[3:], unknown, *np.moveaxis(codes, -1, 0)])
+    return np.unique(rows.reshape(len(rows), -1), axis=1, return_inverse=True)[1].reshape(shape)
 
 
-def _predict(cells: _Cells, train: BoolArray, *, across: bool) -> dict[str, FloatArray]:
-    """Predictions for every cell from those in ``train``; ``across``: the behavior itself is left out."""
+def _predict(cells: _Cells, left: BoolArray, *, across: bool) -> dict[str, FloatArray]:
+    """Predictions for every cell from those that share no labels with one that is ``left`` out.
+
+    ``across``: the behavior itself is left out.
+    """
+    train = cells.own & ~np.isin(cells.labels, cells.labels[left])
     groups = np.zeros(len(train)) if across else cells.behavior
     guesses = {name: np.full(len(train), np.nan) for name in PREDICTORS}
     guesses["g"] = cells.g
@@ -165,13 +186,14 @@ def _through_origin(x: FloatArray, y: FloatArray) -> float:
 
 
 def _score(cells: _Cells, guess: FloatArray, of: BoolArray, abstain_pp: float) -> _Score:
-    of = of & np.isfinite(guess)
+    of = of & cells.own & np.isfinite(guess)
     speaks = of & (np.abs(guess) >= abstain_pp)
     right = (np.sign(guess) == np.sign(cells.effect)).astype(float)
     error = np.abs(cells.effect - np.where(speaks, guess, 0.0))
     return _Score(
         int(of.sum()),
         int(speaks.sum()),
+        len(np.unique(cells.organism[speaks])),
         share_interval(*_by_organism(cells.organism, right, speaks)),
         _mean_interval(_by_organism(cells.organism, error, of)[0]),
         t_interval(np.array(list(_slopes(cells, guess, speaks)))) if speaks.any() else NOTHING,
@@ -206,6 +228,7 @@ def _row(fold: str, level: str, predictor: str, score: _Score) -> dict[str, obje
         "predictor": predictor,
         "cells": score.cells,
         "predicted": score.predicted,
+        "organisms": score.organisms,
     }
     for name, unit, interval in (
         ("accuracy", "", score.accuracy),

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ablate.api import FloatArray
+from ablate.errors import StudyError
 
 EXACT_UP_TO = 14
 """Organisms up to which all 2^J flips are enumerated."""
@@ -54,10 +55,17 @@ def sign_flip(
         draws: random flips beyond that.
         rng: where random flips come from; a fixed seed where None.
 
+    Raises:
+        StudyError: no organism or no contrast at all, or an infinite difference.
+
     Source: Westfall and Young, Resampling-Based Multiple Testing, 1993, ch. 2; Winkler et al. 2014.
     """
     table = np.asarray(differences, dtype=float)
     table = table[:, None] if table.ndim == 1 else table
+    if not table.size:
+        raise StudyError(f"differences has shape {table.shape}: there is no organism or no contrast to test")
+    if np.isinf(table).any():
+        raise StudyError(f"{int(np.isinf(table).any(axis=1).sum())} of {len(table)} organisms have an infinite value")
     organisms = table.shape[0]
     exact = organisms <= exact_up_to
     signs = _half(organisms) if exact else _drawn(organisms, draws, rng or np.random.default_rng(0))

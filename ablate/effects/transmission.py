@@ -18,11 +18,17 @@ import pandas as pd
 
 from ablate.api import FloatArray, IntArray
 from ablate.effects.block import Block, BoolArray, Cube
-from ablate.effects.contrasts import gather, list_contrasts, main_contrasts
+from ablate.effects.contrasts import degrees, gather, list_contrasts, main_contrasts
 from ablate.effects.dose import from_null, numeric, slope, variable
 from ablate.effects.intervals import NOTHING, Interval, ratio, t_interval
 from ablate.effects.signflip import sign_flip
 from ablate.errors import StudyError
+
+EXACT_UP_TO = 8
+"""Candidates up to which they are cut in two in every way."""
+
+SPLITS = 20
+"""Random cuts of more of them."""
 
 
 def transmission(cube: Cube, *, before: str = "m_p", after: str = "m_ts") -> pd.DataFrame:
@@ -75,7 +81,12 @@ def transmission(cube: Cube, *, before: str = "m_p", after: str = "m_ts") -> pd.
 
     for name in (before, after):
         numeric(cube, name)
-    return gather(cube, row)
+    table = gather(cube, row)
+    table.attrs["methods"] = (
+        "least-squares slopes of the effect on the change of the labels' risk through each organism's null cell, "
+        f"t intervals with {degrees(table)} df (linearized where pooled) and sign-flip tests over organisms"
+    )
+    return table
 
 
 def transmitted(cube: Cube, *, before: str = "m_p", after: str = "m_ts") -> pd.DataFrame:
@@ -122,7 +133,12 @@ def transmitted(cube: Cube, *, before: str = "m_p", after: str = "m_ts") -> pd.D
 
     for name in (before, after):
         numeric(cube, name)
-    return gather(cube, rows)
+    table = gather(cube, rows)
+    table.attrs["methods"] = (
+        "effect = transmitted + residual, transmitted = pooled gamma of the other organisms x change of the labels' "
+        f"risk, linearized t intervals with {degrees(table)} df, max-T over the rows of a behavior from sign-flips"
+    )
+    return table
 
 
 def _label_change(cube: Cube, block: Block, before: str, after: str) -> FloatArray:
@@ -186,7 +202,7 @@ def split_half_selection(
     rng: np.random.Generator,
     *,
     by: Literal["mean", "sum", "max"] = "mean",
-    splits: int = 20,
+    splits: int = SPLITS,
 ) -> SplitHalf:
     """The selection term Cov_q(w, M) / E_q[w] with picks made on one half of the candidates and judged on the other.
 
@@ -196,10 +212,10 @@ def split_half_selection(
     over what the selector saw, K // 2 candidates: by how much *fresh* answers of the picked classes differ in M from
     all answers.
 
-    Within each prompt the candidates are cut in two, in every way where there are at most ``splits`` ways, else in so
-    many random ones. Half A picks the class; on half B, Cov_q is the unbiased sample covariance (n - 1) of w and M
-    and E_q[w] the mean of w, both summed over prompts, both directions and all cuts before they are divided. Given
-    the pick the candidates of B are independent draws of q, so each sum is unbiased, and the ratio is up to
+    Within each prompt the candidates are cut in two, in every way where they are at most 8, so that nothing is drawn,
+    else in ``splits`` random ones. Half A picks the class; on half B, Cov_q is the unbiased sample covariance (n - 1)
+    of w and M and E_q[w] the mean of w, both summed over prompts, both directions and all cuts before they are divided.
+    Given the pick the candidates of B are independent draws of q, so each sum is unbiased, and the ratio is up to
     O(1 / prompts).
 
     What that removes: where score and outcome come of the same draws (a judge that is both, a vote count), the
@@ -211,6 +227,9 @@ def split_half_selection(
         scores: [P, K], NaN has no vote.
         outcome: M, [P, K], NaN was not judged and is left out.
         classes: [P, K], -1 states nothing: it is never picked, but belongs to q.
+        rng: cuts of more than 8 candidates.
+        by: how a class is picked.
+        splits: random cuts of more than 8 candidates.
 
     Raises:
         StudyError: shapes that differ, fewer than 4 candidates, or no prompt with two judged ones in a half.
@@ -231,7 +250,13 @@ def split_half_selection(
 
 
 def half_terms(
-    scores: FloatArray, outcome: FloatArray, classes: IntArray, rng: np.random.Generator, *, by: str, splits: int
+    scores: FloatArray,
+    outcome: FloatArray,
+    classes: IntArray,
+    rng: np.random.Generator,
+    *,
+    by: str,
+    splits: int = SPLITS,
 ) -> tuple[FloatArray, BoolArray]:
     """Sums over all cuts of the covariance and of the mean of the pick of each prompt, [2, P], and which had both.
 
@@ -248,9 +273,9 @@ def half_terms(
 
 
 def _cuts(prompts: int, k: int, splits: int, rng: np.random.Generator) -> Iterator[BoolArray]:
-    """Which candidates are the first k // 2, [P, k]: every way to cut them, or ``splits`` random ways."""
-    ways = comb(k, k // 2) // (1 if k % 2 else 2)  # of an even number a cut and its mirror image are one
-    if ways <= splits:
+    """Which candidates are the first k // 2, [P, k]: every way to cut up to 8, ``splits`` random ways to cut more."""
+    if k <= EXACT_UP_TO:
+        ways = comb(k, k // 2) // (1 if k % 2 else 2)  # of an even number a cut and its mirror image are one
         for half in islice(combinations(range(k), k // 2), ways):
             yield np.broadcast_to(np.isin(np.arange(k), half), (prompts, k))
     else:

@@ -13,7 +13,7 @@ import xarray as xr
 from ablate.api import FloatArray
 from ablate.effects.block import Block, BoolArray
 from ablate.effects.components import noise
-from ablate.effects.contrasts import gather
+from ablate.effects.contrasts import degrees, gather
 from ablate.effects.grid import balanced
 from ablate.effects.intervals import Interval, fieller, t_interval
 from ablate.effects.itemnoise import outcomes, samples_of, sampling_variance
@@ -71,7 +71,7 @@ def variance(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame:
       one factor: over jackknife pseudo-values of at most 10 groups of them), NaN below three organisms and where the
       sum itself may be 0.
     - ``method``: ems or reml; of the item lines see `itemnoise.sampling_variance`.
-    - ``organisms, runs``.
+    - ``organisms, runs``: those on which the row rests; ``.attrs["notes"]`` say which runs are left out.
 
     Args:
         cube: a whole cube, with its group ``items``.
@@ -86,15 +86,18 @@ def variance(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame:
     def rows(block: Block) -> pd.DataFrame:
         frames = [_of_stratum(cube, block, stratum, samples) for stratum in np.ndindex(block.shape[2:])]
         joined = pd.concat(frames, ignore_index=True)
-        joined.attrs["notes"] = list(dict.fromkeys(note for frame in frames for note in frame.attrs["notes"]))
+        notes = list(dict.fromkeys(note for frame in frames for note in frame.attrs["notes"]))
+        used, made = sum(int(frame["runs"].iloc[0]) for frame in frames), block.counts["runs"]
+        joined.attrs["notes"] = [*notes, *([f"{block.behavior}: {used} of {made} runs used"] if used < made else [])]
         return joined
 
     table = gather(cube, rows)
-    how = {"ems": "expected mean squares", "reml": "REML"}
+    how = {"ems": "expected mean squares (modified large-sample limits)", "reml": "REML (profile limits)"}
     used = " and ".join(how[name] for name in how if name in set(table["method"]))
+    groups = "" if table["organisms"].max() <= FOLDS else f" (shares by REML or of one factor: {FOLDS} groups of them)"
     table.attrs["methods"] = (
-        f"random effects of organisms by {used}, item noise subtracted and shown, shares with Fieller limits over "
-        "organisms"
+        f"random effects of organisms by {used}, item noise subtracted and shown with t limits, shares with Fieller "
+        f"limits, over organisms with {degrees(table)} df{groups}"
     )
     return table
 
@@ -162,7 +165,12 @@ def _runs(cube: xr.DataTree, block: Block, stratum: tuple[int, ...], samples: in
         sampling[when], how[f"item sampling, {when}"] = placed(np.nan_to_num(variances)), method
     of_seed = "seed" in cube["items"]["outcome_before"].dims
     kept = placed(there.astype(float)) > 0
-    return _Runs(grid.runs[:, :, :, 0][:, shifts], kept, sampling, how, of_seed, grid.notes)
+    left = [
+        f"{block.behavior}: label_shift {name} is left out, since selection cannot act under it"
+        for name, used in zip(grid.shifts, shifts, strict=True)
+        if not used
+    ]
+    return _Runs(grid.runs[:, :, :, 0][:, shifts], kept, sampling, how, of_seed, (*grid.notes, *left))
 
 
 def _names(runs: _Runs) -> dict[str, str]:

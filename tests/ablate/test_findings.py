@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from laboratory import cube_of, run, study
+from statsmodels.stats.multitest import multipletests
 
 import ablate
 from ablate import stages
@@ -87,6 +88,17 @@ def test_label_terms_are_those_that_were_measured_before_training(whole: Path) -
         run = measured.sel(label_shift=place[0], selector=place[1])
         for term in ("shift_term", "selection_term"):
             assert table.loc[place, f"{term}_pp"] == pytest.approx(100 * run[term].item(), abs=1e-9)
+
+
+def test_p_of_all_doses_are_adjusted_as_one_family(whole: Path) -> None:
+    """Oracle: statsmodels multipletests fdr_bh."""
+    doses = frame_of(cube_of(whole), "dose")
+    assert len(doses) > 1
+    p = doses[["p", "curvature_p"]].to_numpy().ravel()
+    found = doses[["p_adjusted", "curvature_p_adjusted"]].to_numpy().ravel()
+    there = np.isfinite(p)
+    np.testing.assert_allclose(found[there], multipletests(p[there], method="fdr_bh")[1])
+    assert np.isnan(found[~there]).all()
 
 
 def test_a_declared_family_holds_in_tables_and_verdict(tmp_path: Path) -> None:

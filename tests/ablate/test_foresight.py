@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,11 @@ def test_in_words(tmp_path: Path) -> None:
 def test_where_no_labels_can_be_made_it_says_why(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"^small: no labels could be made \(labels\.prompts: 5000 are asked for"):
         label_study(study(*SETS, "labels.prompts=5000"), tmp_path, Quiet())
+
+
+def test_going_on_with_a_finished_study_imports_no_statistics() -> None:
+    """It is over in a second because what makes numbers is not loaded where none are made."""
+    heavy = "{'torch', 'pandas', 'xarray', 'zarr', 'scipy.stats', 'sklearn', 'ablate.effects'}"
+    code = f"import sys, ablate.cli, ablate.progress, ablate.study, ablate.workflow; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

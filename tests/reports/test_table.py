@@ -67,7 +67,7 @@ EFFECTS.attrs["methods"] = METHODS
 
 def share_line(source, **numbers):
     names = ["df1", "df2", "F", "p_corrected", "variance_pp2", "variance_low", "variance_high", "share", "share_low"]
-    names += ["share_high", "effect_share", "effect_low", "effect_high", "shapley"]
+    names += ["share_high", "effect_share", "effect_low", "effect_high", "shapley", "p_adjusted"]
     return {"behavior": "sycophancy", "source": source} | dict.fromkeys(names, NAN) | {"identified": True} | numbers
 
 
@@ -123,6 +123,7 @@ class TestShares:
                 df2=10,
                 F=5.239,
                 p_corrected=0.04,
+                p_adjusted=0.06,
                 variance_pp2=-0.04,
                 variance_low=-1,
                 variance_high=2,
@@ -142,11 +143,11 @@ class TestShares:
 
     def test_what_is_not_identified_says_so(self):
         header, _, effect, residual = cells(render(self.frame, FACTS))
-        assert header[:5] == ["source", "F (df)", "p (GG)", "variance, pp^2", "share of variance"]
+        assert header[:5] == ["source", "F (df)", "p (GG, BH)", "variance, pp^2", "share of variance"]
         assert effect == [
             "label_shift",
             "5.24 (2, 10)",
-            ".040",
+            ".060",
             "0.0 [-1.0, 2.0]",
             "not identified",
             "not identified",
@@ -254,6 +255,13 @@ class TestCaption:
     def test_one_behavior_needs_no_name_beside_its_items(self):
         assert ", 128 items x exact risk;" in caption_text(FACTS | {"items": {"sycophancy": 128}})
 
+    def test_facts_of_the_frame_s_own_go_first(self):
+        frame = EFFECTS.copy()
+        frame.attrs = {"methods": METHODS, "facts": {"items": None, "unparsed": None}}
+        text = render(frame, FACTS)
+        assert "1 training seed; within-organism contrasts" in text
+        assert "not judged" not in text
+
     def test_what_the_frame_left_out_is_named(self):
         frame = EFFECTS.copy()
         frame.attrs = {
@@ -289,6 +297,7 @@ PRICE = {
     **{key: value for name in TERMS for key, value in limited(name, -1.23, -2.0, 0.5, "_pp").items()},
     **limited("split_half", NAN, unit="_pp"),
     "organisms": 6,
+    "prompts": 83.6,
 }
 STABLE = {"behavior": "a", "pair": "none, greedy", "between_shifts": 0.2, "same_shift": 0.05, "difference": 0.15}
 MEDIATED = {"behavior": "a", "swapped": "label_shift none -> greedy", "dose": "kl_shift", "organisms": 6}
@@ -300,27 +309,43 @@ LOST = {"behavior": "a", "swapped": "selector first -> majority", "effect_pp": 2
     [
         (
             [{"behavior": "a", "term": "seed", "variance_pp2": 4.0, "low": 1.0, "high": 9.5, "method": "ems"}
-             | limited("share", 0.2, -0.1, 0.5) | {"organisms": 6}],
-            ["source of variance", "variance, pp^2", "share", "method", "organisms"],
-            ["seed", "4.0 [1.0, 9.5]", ".20 [-.10, .50]", "ems", "6"],
+             | limited("share", 0.2, -0.1, 0.5) | {"organisms": 6, "runs": 54}],
+            ["source of variance", "variance, pp^2", "share", "method", "organisms", "runs"],
+            ["seed", "4.0 [1.0, 9.5]", ".20 [-.10, .50]", "ems", "6", "54"],
+        ),
+        (
+            [{"behavior": "a", "dose": "kl_shift", "slope": -5.0, "low": -8.0, "high": -2.0, "p": 0.03, "r2": 0.8,
+              "p_adjusted": 0.04, "curvature_p_adjusted": 0.25, "r2_predicted": 0.7, "cells": 9, "organisms": 6}
+             | limited("spearman", -0.45, -0.5, -0.4)],
+            ["dose", "effect, pp per unit", "p (BH)", "p of curvature (BH)", "rank correlation", "R2 of cells",
+             "predicted", "cells", "organisms"],
+            ["kl_shift", "-5.0 [-8.0, -2.0]", ".040", ".250", "-.45 [-.50, -.40]", ".80", ".70", "9", "6"],
+        ),
+        (
+            [{"fold": "selector", "level": "all", "predictor": "g", "cells": 54, "predicted": 46, "organisms": 6}
+             | limited("accuracy", 0.86, 0.63, 0.96) | limited("error", 9.5, 4.2, 14.8, "_pp")
+             | limited("slope", 1.1, 0.9, 1.25)],
+            ["left out", "predictor", "cells", "predicted", "sign right", "error, pp", "calibration slope",
+             "organisms"],
+            ["selector: all", "g", "54", "46", ".86 [.63, .96]", "+9.5 [+4.2, +14.8]", "1.10 [.90, 1.25]", "6"],
         ),
         (
             [PRICE],
             ["objective", "label_shift", "selector", "labels' change, pp", "shift term", "selection term",
              "interaction",
-             "shift, order-free", "selection, order-free", "selection, split-half", "organisms"],
-            ["sft", "greedy", "first", *["-1.2 [-2.0, +0.5]"] * 6, "", "6"],
+             "shift, order-free", "selection, order-free", "selection, split-half", "organisms", "prompts"],
+            ["sft", "greedy", "first", *["-1.2 [-2.0, +0.5]"] * 6, "", "6", "84"],
         ),
         (
-            [STABLE | {"low": 0.1, "high": 0.2, "organisms": 6}],
-            ["label shifts", "JS between, nats", "within one", "difference", "organisms"],
-            ["none, greedy", ".200", ".050", ".150 [.100, .200]", "6"],
+            [STABLE | {"low": 0.1, "high": 0.2, "organisms": 6, "prompts": 40.0}],
+            ["label shifts", "JS between, nats", "within one", "difference", "organisms", "prompts"],
+            ["none, greedy", ".200", ".050", ".150 [.100, .200]", "6", "40"],
         ),
         (
             [STABLE | dict.fromkeys(("between_shifts", "same_shift", "difference", "low", "high"), NAN)
-             | {"organisms": 0}],
-            ["label shifts", "JS between, nats", "within one", "difference", "organisms"],
-            ["none, greedy", "-", "-", "-", "0"],
+             | {"organisms": 0, "prompts": NAN}],
+            ["label shifts", "JS between, nats", "within one", "difference", "organisms", "prompts"],
+            ["none, greedy", "-", "-", "-", "0", "-"],
         ),
         (
             [MEDIATED | {"part": "indirect", "estimate": -3.0, "low": -5.0, "high": -1.0, "unit": "pp", "rho": -0.4}],

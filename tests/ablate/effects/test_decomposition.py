@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from ablate.effects import decomposition
 from ablate.effects.components import effects
@@ -23,6 +24,15 @@ def test_label_shift_is_tested_against_its_interaction_with_organisms():
     assert (found.F, found.df1, found.df2) == (pytest.approx(ms_a / ms_oa), 2, 10)
     assert found.p <= found.p_corrected
     assert 0 < found.eps <= 1
+
+
+def test_f_tests_of_the_table_are_adjusted_as_one_family():
+    """Oracle: statsmodels multipletests fdr_bh."""
+    found = decomposition(world(6, organisms=6, behaviors=("a", "b"), shift=(0, -3, -4), selector=(0, 1, 3)))
+    tested = found[found.p_corrected.notna()]
+    assert len(tested) == 6
+    np.testing.assert_allclose(tested.p_adjusted, multipletests(tested.p_corrected, method="fdr_bh")[1])
+    assert found.p_adjusted.isna().sum() == len(found) - 6
 
 
 def test_shares_close():

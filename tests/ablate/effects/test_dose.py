@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from ablate.effects import sign_flip
 from ablate.effects.block import blocks
@@ -70,6 +71,19 @@ class TestDoseResponse:
         assert 0.02 < (found.p < 0.05).mean() < 0.075
         straight = dose_response(dosed(4, slope=-4, organisms=8, spread=1, copies=250), "kl_shift")
         assert 0.02 < (straight.curvature_p < 0.05).mean() < 0.075
+
+    def test_all_tests_of_the_table_are_adjusted_as_one_family(self):
+        """Oracle: statsmodels multipletests fdr_bh."""
+        found = dose_response(dosed(4, slope=-1, spread=1, copies=4), "kl_shift")
+        tests = ["p", "curvature_p"]
+        adjusted = multipletests(found[tests].to_numpy().ravel(), method="fdr_bh")[1].reshape(-1, 2)
+        np.testing.assert_allclose(found[[f"{name}_adjusted" for name in tests]], adjusted)
+        assert "BH over all slopes and curvatures of the table" in found.attrs["methods"]
+
+    def test_a_test_that_could_not_be_made_is_in_no_family(self):
+        found = dose_response(dosed(4).isel(label_shift=[0, 2], selector=[0]), "kl_shift").iloc[0]
+        assert np.isnan([found.curvature_p, found.curvature_p_adjusted]).all()
+        assert found.p_adjusted == found.p
 
     def test_a_bend_is_seen(self):
         found = dose_response(dosed(5, slope=-10, curve=2, noise=2, organisms=8), "kl_shift").iloc[0]

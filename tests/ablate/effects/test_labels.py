@@ -2,56 +2,13 @@ import re
 
 import numpy as np
 import pytest
-import xarray as xr
+from pools import PROMPTS, SELECTORS, labeled, replaced, unjudged, with_scores
 from scipy import stats
-from scipy.spatial.distance import jensenshannon
 
-from ablate.effects import label_terms, split_half_selection, stability
-from ablate.effects.worlds import world
+from ablate.effects import label_terms, split_half_selection
 from ablate.errors import StudyError
 
-PROMPTS, K = 40, 4
-SHIFTS, SELECTORS = ("none", "clean_view", "cot_view"), ("first", "majority", "argmax(judge)")
-LAWS = ("draw", "plurality", "highest")
 TERMS = ("label_change", "shift_term", "selection_term", "interaction", "shift_shapley", "selection_shapley")
-
-
-def labeled(seed=0, risks=(0.5, 0.2, 0.7), k=K, unjudged=0.1, organisms=6, **options):
-    """A whole cube with judged pools: two answers a prompt, scores that know M a little, labels as selectors pick."""
-    rng = np.random.default_rng(seed)
-    shifts = SHIFTS[: len(risks)]
-    cube = world(seed, organisms=organisms, shifts=shifts, selectors=SELECTORS, shift=(0, -9, 9), **options)
-    p = np.asarray(risks)[None, :, None, None] + 0.2 * rng.normal(size=(organisms, 1, 1, PROMPTS))
-    outcome = (rng.random((organisms, len(risks), 1, PROMPTS, k)) < np.clip(p, 0.02, 0.98)[..., None]).astype(float)
-    classes = outcome.copy()
-    scores = 0.5 * outcome + rng.normal(size=outcome.shape)
-    outcome[rng.random(outcome.shape) < unjudged] = np.nan
-    votes = (classes[..., :, None] == classes[..., None, :]).sum(-1)
-    picks = {
-        "first": np.zeros(outcome.shape[:-1], int),
-        "majority": votes.argmax(-1),
-        "argmax(judge)": scores.argmax(-1),
-    }
-    risk = np.stack([np.take_along_axis(outcome, picks[name][..., None], -1)[..., 0] for name in SELECTORS], axis=2)
-    own = ("organism", "label_shift", "seed", "prompt", "candidate")
-    cells = ("organism", "label_shift", "selector", "objective", "seed", "prompt")
-    group = xr.Dataset(
-        {
-            "pool_outcome": (own, outcome),
-            "pool_class": (own, classes),
-            "label_score": ((*cells, "candidate"), with_scores(scores)),
-            "label_risk": (cells, risk[:, :, :, None]),
-            "law": ("selector", np.array(LAWS, object)),
-        }
-    )
-    return xr.DataTree.from_dict({"/": cube, "/labels": group})
-
-
-def with_scores(scores):
-    """[organism, shift, selector, objective, seed, prompt, candidate]: only the last selector sees scores."""
-    table = np.full((*scores.shape[:2], len(SELECTORS), 1, *scores.shape[2:]), np.nan)
-    table[:, :, 2, 0] = scores
-    return table
 
 
 def cell(table, shift, selector):
@@ -121,13 +78,9 @@ class TestLabelTerms:
         group = tree["labels"].to_dataset()
         rng = np.random.default_rng(5)
         lucky = (rng.random(group.pool_outcome.shape) < 0.5).astype(float)  # M is a coin, whatever was said
-        group["pool_outcome"] = (group.pool_outcome.dims, lucky)
-        group["label_score"] = (group.label_score.dims, with_scores(lucky))
-        picked = lucky.max(-1)
-        group["label_risk"] = (group.label_risk.dims, np.broadcast_to(picked[:, :, None, None], group.label_risk.shape))
-        row = cell(
-            label_terms(xr.DataTree.from_dict({"/": tree.to_dataset(), "/labels": group})), "cot_view", "argmax(judge)"
-        )
+        picked = np.broadcast_to(lucky.max(-1)[:, :, None, None], group.label_risk.shape)
+        lucky_tree = replaced(tree, pool_outcome=lucky, label_score=with_scores(lucky), label_risk=picked)
+        row = cell(label_terms(lucky_tree), "cot_view", "argmax(judge)")
         assert row["selection_term_low"] > 30
         assert row["split_half_low"] < 0 < row["split_half_high"]
 
@@ -136,18 +89,67 @@ class TestLabelTerms:
         assert np.isnan(table[table.selector != "first"].split_half_pp).all()
         assert np.isfinite(table.selection_term_pp).all()
 
-    def test_relabeling_changes_nothing(self):
-        tree = labeled(7)
+    @pytest.mark.parametrize("k", [4, 8])
+    def test_relabeling_and_the_order_of_prompts_change_nothing(self, k):
+        """Eight candidates have 35 cuts, of which none is drawn."""
+        tree = labeled(7, k=k)
         moved = tree.isel(organism=[5, 3, 0, 1, 4, 2], label_shift=[2, 0, 1], selector=[1, 2, 0])
+        moved = moved.isel(prompt=np.random.default_rng(0).permutation(PROMPTS))
         one, two = (label_terms(cube).set_index(["label_shift", "selector"]).sort_index() for cube in (tree, moved))
         numbers = [f"{name}_{end}" for name in (*TERMS, "split_half") for end in ("pp", "low", "high")]
         np.testing.assert_allclose(two[numbers], one[numbers], rtol=1e-9, atol=1e-9)
+
+    def test_a_prompt_without_a_judged_answer_of_the_organism_s_own_does_not_count(self):
+        """As if it were not there: what was proposed for it is compared to nothing."""
+        tree = labeled(10, unjudged=0.0)
+        outcome = tree["labels"]["pool_outcome"].values.copy()
+        outcome[:, 0, :, :10] = np.nan
+        table = label_terms(replaced(tree, pool_outcome=outcome))
+        without = label_terms(tree.isel(prompt=slice(10, None)))
+        assert (table.prompts == PROMPTS - 10).all()
+        numbers = [f"{name}_{end}" for name in TERMS for end in ("pp", "low", "high")]
+        np.testing.assert_allclose(table[numbers], without[numbers], atol=1e-12)
+
+    def test_a_pool_of_fewer_candidates_than_others_is_cut_as_what_it_is(self):
+        tree = labeled(11, k=6)
+        group = tree["labels"].to_dataset()
+        short = {name: group[name].values.copy() for name in ("pool_outcome", "pool_class", "label_score")}
+        for values in short.values():
+            values[:, 1, ..., 4:] = np.nan
+        padded, alone = label_terms(replaced(tree, **short)), label_terms(tree.isel(candidate=slice(4)))
+        for selector in SELECTORS:
+            found = cell(padded, "clean_view", selector)["split_half_pp"]
+            assert found == pytest.approx(cell(alone, "clean_view", selector)["split_half_pp"])
+
+    def test_the_caption_says_what_was_drawn_and_judged(self):
+        tree = labeled(12, unjudged=0.0)
+        outcome, classes = (tree["labels"][name].values.copy() for name in ("pool_outcome", "pool_class"))
+        outcome[:, 1, ..., 1:] = classes[:, 1, ..., 1:] = np.nan  # greedy-like: one candidate
+        outcome[:, 2, :, : PROMPTS // 2] = np.nan
+        table = label_terms(replaced(tree, pool_outcome=outcome, pool_class=classes))
+        assert table.attrs["notes"] == [
+            "sycophancy: 40 label prompts, candidates of each (not judged): none 4 (0%), clean_view 1 (0%), "
+            "cot_view 4 (50%)"
+        ]
+        assert table.attrs["methods"] == (
+            "Price terms of the labels' risk on label prompts, exact in the pools drawn; split-half selection over all "
+            "cuts of up to 8 candidates; t intervals with 5 df over organisms"
+        )
+        assert table.attrs["facts"] == {"items": None, "unparsed": None}
+
+    def test_more_candidates_are_cut_at_random_and_the_caption_says_so(self):
+        tree = labeled(13, k=10)
+        one, again, other = (label_terms(tree, rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
+        assert "up to 8 candidates, 20 random ones of more; t intervals" in one.attrs["methods"]
+        np.testing.assert_array_equal(one.split_half_pp, again.split_half_pp)
+        moved = (one.split_half_pp - other.split_half_pp).abs()
+        assert 0 < moved.max() < 3
 
     @pytest.mark.parametrize(
         ("change", "message"),
         [
             (lambda tree: tree.to_dataset(), "the cube has no pool_outcome, pool_class, label_score, label_risk in"),
-            (lambda tree: without(tree, "pool_class"), "the cube has no pool_class in its group labels; `ablate"),
+            (lambda tree: replaced(tree, pool_class=None), "the cube has no pool_class in its group labels; `ablate"),
             (lambda tree: tree.isel(label_shift=[1, 2]), "no label shift 'none', whose pool is the organism's own"),
             (lambda tree: tree.isel(organism=[0]), "1 valid organism, at least 2 are needed"),
             (lambda tree: unjudged(tree), "no organism has labels of two label shifts that could be judged"),
@@ -156,73 +158,3 @@ class TestLabelTerms:
     def test_refusals(self, change, message):
         with pytest.raises(StudyError, match=re.escape(message)):
             label_terms(change(labeled(8)))
-
-
-def without(tree, name):
-    group = tree["labels"].to_dataset(inherit=False).drop_vars(name)
-    return xr.DataTree.from_dict({"/": tree.to_dataset(), "/labels": group})
-
-
-def unjudged(tree):
-    group = tree["labels"].to_dataset(inherit=False)
-    group["pool_outcome"] = group["pool_outcome"] * np.nan
-    return xr.DataTree.from_dict({"/": tree.to_dataset(), "/labels": group})
-
-
-class TestStability:
-    def test_two_candidates_by_hand(self):
-        """Halves of one candidate each: the only halving, up to which half comes first; oracle: scipy."""
-        tree = labeled(9, k=2, unjudged=0.0, risks=(0.5, 0.2))
-        outcome = tree["labels"]["pool_outcome"].values[:, :, 0]
-        table = stability(tree, splits=400)
-        assert table.pair.tolist() == ["none, clean_view"]
-
-        def js(a, b):
-            return jensenshannon([a, 1 - a], [b, 1 - b]) ** 2
-
-        own = []
-        for pools in outcome:
-            apart = [np.mean([js(a, b) for a in pools[0, x] for b in pools[1, x]]) for x in range(PROMPTS)]
-            alike = [np.mean([js(*pools[i, x]) for i in (0, 1)]) for x in range(PROMPTS)]
-            own.append(np.mean(apart) - np.mean(alike))
-        assert table.difference[0] == pytest.approx(np.mean(own), abs=0.005)
-        assert table.difference[0] == pytest.approx(table.between_shifts[0] - table.same_shift[0])
-
-    def test_a_shift_that_changes_nothing_is_stable(self):
-        covered = 0
-        for seed in range(40):
-            [row] = stability(labeled(seed, risks=(0.5, 0.5))).to_dict("records")
-            covered += row["low"] <= 0 <= row["high"]
-        assert covered >= 35
-
-    def test_all_pairs_are_the_mean_of_the_pairs(self):
-        table = stability(labeled(10)).set_index("pair")
-        assert list(table.index) == ["none, clean_view", "none, cot_view", "clean_view, cot_view", "all pairs"]
-        np.testing.assert_allclose(table.difference["all pairs"], table.difference[:3].mean())
-        assert table.difference["clean_view, cot_view"] == table.difference.max()
-        assert table.low["all pairs"] > 0
-
-    def test_a_shift_of_one_candidate_is_named(self):
-        tree = labeled(11)
-        group = tree["labels"].to_dataset(inherit=False)
-        group["pool_outcome"] = group["pool_outcome"].copy()
-        group["pool_outcome"][:, 2, ..., 1:] = np.nan
-        table = stability(xr.DataTree.from_dict({"/": tree.to_dataset(), "/labels": group}))
-        assert table.attrs["notes"] == [
-            "sycophancy: label_shift cot_view has fewer than two judged candidates a prompt, so no halves"
-        ]
-        by_pair = table.set_index("pair")
-        assert np.isnan(by_pair.difference["none, cot_view"])
-        assert by_pair.difference["all pairs"] == pytest.approx(by_pair.difference["none, clean_view"])
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda tree: without(tree, "pool_outcome"), "the cube has no pool_outcome in its group labels; `ablate"),
-            (lambda tree: tree.isel(label_shift=[0]), "label_shift has one level (none), nothing to be stable against"),
-            (lambda tree: unjudged(tree), "no prompt has two judged candidates under two label shifts"),
-        ],
-    )  # fmt: skip
-    def test_refusals(self, change, message):
-        with pytest.raises(StudyError, match=re.escape(message)):
-            stability(change(labeled(12)))

@@ -258,5 +258,6 @@ class TestTable:
     def test_it_says_that_no_run_is_missing(self):
         table = missing(world(4, organisms=6, **EFFECTS))
         assert table.attrs["notes"] == ["sycophancy: no run is missing"]
+        assert table.attrs["methods"].startswith("t intervals with 5 df over organisms; a missing run's risk lies")
         assert table.failure_p.isna().all()
         np.testing.assert_allclose(table.bound_low, table.effect_pp, rtol=1e-12)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from ablate.effects import prediction
@@ -48,6 +49,7 @@ def test_it_abstains_below_its_caliper():
     table = prediction(labeled(noise=0.0), abstain_pp=1000.0)
     g = row(table, "selector", "g")
     assert (g["predicted"], g["cells"]) == (0, 64)
+    assert g["organisms"] == 0
     assert np.isnan(g["accuracy"])
     assert g["error_pp"] > 0
 
@@ -63,7 +65,83 @@ def test_labels_that_say_nothing_are_no_better_than_chance():
 def test_behaviors_are_left_out_too():
     table = prediction(labeled(behaviors=("a", "b")))
     assert set(table.fold) == {"label_shift", "selector", "behavior"}
-    assert row(table, "behavior", "g", "b")["cells"] == 64
+    for predictor in ("g", "g, fitted"):
+        assert row(table, "behavior", predictor, "b")["cells"] == 64
+
+
+def fitted_by_hand(cube, selector):
+    """Cells and error_pp of g, fitted, where ``selector`` is left out: one after the other, each training once."""
+    names = list(cube.selector.values)
+    risk, labels, keys = (cube[name].values[..., 0, 0] for name in ("risk_delta", "m_ts", "key_labels"))
+    fit, predicted = [], []
+    for o, own in enumerate(keys):
+        left, seen = set(own[:, names.index(selector)]), {own[0, 0]}
+        for (i, j), key in np.ndenumerate(own):
+            cell = (o, *(100 * (values[o, i, j] - values[o, 0, 0]) for values in (risk, labels)))
+            if key not in seen and names[j] == selector:
+                predicted.append(cell)
+            elif key not in seen and key not in left:
+                fit.append(cell)
+            seen.add(key)
+    _, e, g = np.array(fit).T
+    gamma = (g * e).sum() / (g**2).sum()
+    organism, e, g = np.array(predicted).T
+    return len(predicted), np.mean([np.abs(e - gamma * g)[organism == o].mean() for o in np.unique(organism)])
+
+
+@pytest.mark.parametrize("selector", ["first", "majority", "mean_logprob"])
+def test_no_labels_of_a_left_out_level_are_in_the_fit(selector):
+    """Greedy labels are those of every selector, and in one organism two selectors took the same labels."""
+    cube = labeled(3, noise=0.03, frozen=("greedy",))
+    for name in ("risk_delta", "risk_after", "m_ts", "kl_shift", "key_labels", "key_train"):
+        cube[name][:, 1, 1:] = cube[name].values[:, 1, :1]
+        cube[name][5, 2, 2] = cube[name].values[5, 2, 1]
+    cells, error = fitted_by_hand(cube, selector)
+    found = row(prediction(cube, abstain_pp=0.0), "selector", "g, fitted", selector)
+    assert found["cells"] == cells == {"first": 16, "majority": 16, "mean_logprob": 15}[selector]
+    assert found["error_pp"] == pytest.approx(error)
+
+
+def test_identical_labels_count_once():
+    cube = labeled(4, frozen=("greedy",))
+    table = prediction(cube)
+    for fold in ("label_shift", "selector"):
+        assert row(table, fold, "g")["cells"] == 6 * 8
+    assert row(table, "label_shift", "g", "greedy")["cells"] == 8
+    assert row(table, "selector", "g", "majority")["cells"] == 2 * 8
+
+
+def test_labels_under_two_objectives_are_two_trainings():
+    cube = labeled(5, objectives=("sft", "bct"), objective=(0, 4), frozen=("greedy",))
+    assert row(prediction(cube), "selector", "g")["cells"] == 2 * 6 * 8
+    cube["key_train"][:, 1, :, 1] = cube["key_train"].values[:, 1, :, 0]  # an option that does not matter to greedy
+    cube["risk_delta"][:, 1, :, 1] = cube["risk_delta"].values[:, 1, :, 0]
+    assert row(prediction(cube), "selector", "g")["cells"] == (2 * 6 - 1) * 8
+
+
+def test_the_same_labels_in_two_organisms_are_two_trainings():
+    cube = labeled(8)
+    cube["key_labels"][1] = cube["key_labels"].values[0]
+    pd.testing.assert_frame_equal(prediction(cube), prediction(labeled(8)))
+
+
+def test_labels_that_are_not_known_are_not_taken_for_identical():
+    cube = labeled(6)
+    for name in ("key_labels", "key_train"):
+        cube[name][:] = ""
+    assert row(prediction(cube), "selector", "g")["cells"] == 8 * 8
+
+
+def test_the_caption_says_over_how_many_organisms():
+    cube = labeled(7)
+    cube["m_ts"][0] = cube["m_p"][0]  # of one organism the labels say nothing
+    table = prediction(cube)
+    assert row(table, "selector", "g")["organisms"] == 7
+    assert row(table, "selector", "majority sign")["organisms"] == 8
+    assert table.attrs["methods"] == (
+        "leave-one-out by level and its labels, identical labels counted once, abstaining below 2 pp; intervals over "
+        "organisms with 6 to 7 df (t; Wilson's for the share right); g = m_TS - m_P from the labels alone"
+    )
 
 
 def test_cells_with_the_labels_of_the_null_cell_are_not_predicted():

@@ -6,6 +6,7 @@ from scipy import stats
 
 from ablate.effects import sign_flip, smallest_p
 from ablate.effects.signflip import _t
+from ablate.errors import StudyError
 
 
 def brute(table):
@@ -73,6 +74,20 @@ def test_one_organism_has_no_p():
     result = sign_flip(table)
     assert np.isnan(result.p[0])
     assert np.isfinite(result.p[1])
+
+
+@pytest.mark.parametrize(
+    ("differences", "message"),
+    [
+        ([], r"^differences has shape \(0, 1\): there is no organism or no contrast to test$"),
+        (np.empty((6, 0)), r"^differences has shape \(6, 0\): there is no organism or no contrast to test$"),
+        ([1.0, np.inf, 2.0], "^1 of 3 organisms have an infinite value"),
+        (np.array([[1.0, -np.inf], [np.inf, np.nan], [1.0, 2.0]]), "^2 of 3 organisms have an infinite value"),
+    ],
+)
+def test_what_cannot_be_flipped_is_refused(differences, message):
+    with pytest.raises(StudyError, match=message):
+        sign_flip(differences)
 
 
 def test_many_organisms_are_drawn_with_a_seed():

@@ -52,8 +52,8 @@ def test_methods_count_the_organisms_of_the_rows():
     )
     shares = decomposition(cube).attrs["methods"]
     assert shares == (
-        "within-organism ANOVA against organism x effect (Greenhouse-Geisser p), expected mean squares, "
-        "linearized t intervals with 4 df, conditional on these items and the declared levels"
+        "within-organism ANOVA against organism x effect (Greenhouse-Geisser, BH over the table), expected mean "
+        "squares, linearized t intervals with 4 df, conditional on these items and the declared levels"
     )
 
 

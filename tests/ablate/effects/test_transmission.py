@@ -1,4 +1,5 @@
 import re
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from ablate.effects.transmission import split_half_selection, transmission, tran
 from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
+module = import_module("ablate.effects.transmission")  # the package names its function so
 DIMS = ("organism", "label_shift", "selector", "objective", "seed")
 
 
@@ -143,6 +145,20 @@ class TestTransmitted:
         assert (table.groupby("behavior").residual_p_adjusted.min() < 0.05).mean() < 0.08
 
 
+def test_captions_say_how_intervals_were_made():
+    cube = lined(11, organisms=7)
+    assert (
+        transmission(cube)
+        .attrs["methods"]
+        .endswith("t intervals with 6 df (linearized where pooled) and sign-flip tests over organisms")
+    )
+    assert (
+        transmitted(cube)
+        .attrs["methods"]
+        .endswith("linearized t intervals with 6 df, max-T over the rows of a behavior from sign-flips")
+    )
+
+
 class TestSplitHalf:
     PROMPTS, K = 600, 8
 
@@ -185,7 +201,7 @@ class TestSplitHalf:
         for _ in range(40):
             stated, judged = self.draw(rng, pi, risk, self.K)
             scores = judged if by == "mean" else np.ones_like(judged)
-            found.append(split_half_selection(scores, judged, stated, rng, by=by, splits=4))
+            found.append(split_half_selection(scores, judged, stated, rng, by=by))
         estimates, naive = np.array([f.estimate for f in found]), np.array([f.naive for f in found])
         assert abs(estimates.mean() - truth) < 4 * estimates.std() / np.sqrt(40)
         if by == "mean":  # the judge that is the scorer too
@@ -196,7 +212,7 @@ class TestSplitHalf:
         found = []
         for _ in range(60):
             _, _, (stated, judged) = self.classes(rng)
-            found.append(split_half_selection(judged, judged, stated, rng, splits=4))
+            found.append(split_half_selection(judged, judged, stated, rng))
         spread = np.std([f.estimate for f in found])
         assert np.mean([f.error for f in found]) == pytest.approx(spread, rel=0.3)
 
@@ -212,10 +228,19 @@ class TestSplitHalf:
     def test_prompt_order_and_class_names_do_not_matter(self):
         rng = np.random.default_rng(6)
         _, _, (stated, judged) = self.classes(rng)
-        base = split_half_selection(judged, judged, stated, np.random.default_rng(0), splits=200)
-        other = split_half_selection(judged[::-1], judged[::-1], 7 - stated[::-1], np.random.default_rng(1), splits=200)
-        assert other.estimate == pytest.approx(base.estimate, abs=0.005)
-        assert other.naive == pytest.approx(base.naive)
+        base = split_half_selection(judged, judged, stated, np.random.default_rng(0))
+        other = split_half_selection(judged[::-1], judged[::-1], 7 - stated[::-1], np.random.default_rng(1))
+        assert other == pytest.approx(base)
+
+    def test_more_than_eight_candidates_are_drawn(self, monkeypatch):
+        """Oracle: all 126 cuts of nine."""
+        rng = np.random.default_rng(8)
+        _, _, (stated, judged) = self.classes(rng, k=9)
+        drawn = [split_half_selection(judged, judged, stated, rng, splits=40).estimate for _ in range(12)]
+        monkeypatch.setattr(module, "EXACT_UP_TO", 9)
+        every = split_half_selection(judged, judged, stated, rng)
+        assert 0 < np.std(drawn) < every.error
+        assert np.mean(drawn) == pytest.approx(every.estimate, abs=4 * np.std(drawn) / np.sqrt(12))
 
     def test_unjudged_and_unscored_candidates_stay_out(self):
         rng = np.random.default_rng(7)

@@ -75,6 +75,23 @@ class TestBalanced:
             "organism:label_shift:selector and residual",
         ]
 
+    @pytest.mark.parametrize("lost", [[], [(0, 0, 0)]], ids=["ems", "reml"])
+    def test_limits_move_with_what_item_noise_takes_from_their_estimate(self, lost):
+        """Oracle: `variance_components` on the long frame, whose every line is wider than none of the table's."""
+        cube = failed(answered(5)[0], *lost)
+        table = lines(cube)
+        frame = cube.to_dataset()[["risk_delta", "status"]].squeeze("objective").to_dataframe().reset_index()
+        frame = frame[frame.status == 1].assign(y=lambda rows: 100 * rows.risk_delta, seed=frame.seed.astype(str))
+        terms = ["organism", "organism:label_shift", "organism:selector", "organism:label_shift:selector"]
+        fixed = ["label_shift", "selector", "label_shift:selector"]
+        method = "reml" if lost else "ems"
+        oracle = variance_components(frame, "y", fixed, [*terms, "organism:seed"], method).set_index("term")
+        for term, name, item in (("residual", "residual", "after"), ("organism:seed", "seed", "before")):
+            taken = table.variance_pp2[f"item sampling, {item}"]
+            assert taken > 1
+            found = table.loc[name, ["variance_pp2", "low", "high"]].astype(float)
+            np.testing.assert_allclose(found + taken, oracle.loc[term, ["variance", "low", "high"]], rtol=1e-6)
+
     def test_settings_of_other_factors_have_their_own(self):
         table = variance(answered(10, objectives=("sft", "bct"), objective=(0, 0))[0])
         assert table.groupby("objective").size().to_dict() == {"bct": 8, "sft": 8}
@@ -94,7 +111,12 @@ class TestBalanced:
             assert own == pytest.approx((cells**2).sum() / (5 * 2))
 
     def test_shifts_under_which_selection_cannot_act_are_left_out(self):
-        assert variance(answered(12, frozen=("greedy",))[0]).runs.tolist() == [6 * 2 * 3 * 2] * 8
+        table = variance(answered(12, frozen=("greedy",))[0])
+        assert table.runs.tolist() == [6 * 2 * 3 * 2] * 8
+        assert table.attrs["notes"] == [
+            "b0: label_shift greedy is left out, since selection cannot act under it",
+            "b0: 72 of 108 runs used",
+        ]
 
     def test_shares_cover(self):
         """The seed's share; truth from the planted variances, over 50 studies of 8 organisms."""
@@ -162,7 +184,15 @@ def test_an_upper_bound_is_said_to_be_one():
     assert table.attrs["notes"] == [
         "b0: item sampling, after, item sampling, before: upper bounds, what they are taken from lower ones"
     ]
-    assert table.attrs["methods"].startswith("random effects of organisms by expected mean squares, item noise")
+    assert table.attrs["methods"] == (
+        "random effects of organisms by expected mean squares (modified large-sample limits), item noise subtracted "
+        "and shown with t limits, shares with Fieller limits, over organisms with 5 df"
+    )
+
+
+def test_the_caption_says_where_organisms_are_grouped():
+    cube = with_greedy_items(world(2, organisms=12, selectors=("first",), selector=(0,)))
+    assert variance(cube).attrs["methods"].endswith("with 11 df (shares by REML or of one factor: 10 groups of them)")
 
 
 @pytest.mark.parametrize(
