@@ -25,8 +25,8 @@ from zarr.codecs import ZstdCodec
 
 from ablate.api import Column, FloatArray
 from ablate.errors import StudyError
+from ablate.version import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
 STATUSES = ("missing", "ok", "failed", "blocked", "aliased")
 """What the int8 variable ``status`` counts: 0 is missing, so that an unwritten chunk reads as missing."""
 

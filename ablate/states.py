@@ -10,7 +10,7 @@ from typing import Literal
 from ablate.keys import key_of
 from ablate.plan import Cell, Plan, level, measures_of
 from ablate.store import Store
-from ablate.version import __version__
+from ablate.version import SCHEMA_VERSION, __version__
 
 Status = Literal["missing", "ok", "failed", "blocked", "aliased"]
 
@@ -69,4 +69,4 @@ def digest(plan: Plan, found: Sequence[State]) -> str:
     """What a cube is made of: equal digests, equal cubes."""
     ends = [[state.status, state.after, state.cell.measure, state.error] for state in found]
     measures = [level(measure) for measure in measures_of(plan.study.options, "run")]
-    return key_of([__version__, plan.study.digest, measures, ends])
+    return key_of([__version__, SCHEMA_VERSION, plan.study.digest, measures, ends])

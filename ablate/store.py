@@ -49,9 +49,8 @@ RECEIPT = "receipt.json"
 SYNC_S = 0.25
 """An artifact made in less time is not synced; the journal is synced at most so often, and when the lock ends."""
 
-DTYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64".split()  # noqa: SIM905
-)
+_KINDS = "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64"
+DTYPES = frozenset(map(np.dtype, _KINDS.split()))
 """What an array file can hold: what safetensors both writes and reads back as numpy."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -89,7 +88,26 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-_json = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+as_json = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+"""One JSON value as text; NaN stays NaN, numpy scalars become numbers, names become text."""
+
+
+def storable(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of the file ``name`` as safetensors needs them: contiguous, in the byte order of this machine.
+
+    Raises:
+        StudyError: a dtype that safetensors does not hold, such as ``object``.
+    """
+    native = {label: np.asarray(array, array.dtype.newbyteorder("="), order="C") for label, array in arrays.items()}
+    for label, array in native.items():
+        if array.dtype not in DTYPES:
+            raise StudyError(f"{name}: array '{label}' has dtype {array.dtype}, which cannot be stored")
+    return native
+
+
+def packed(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Arrays that are `storable`, as safetensors."""
+    return safetensors.numpy.save(dict(arrays))
 
 
 # The disk
@@ -129,7 +147,8 @@ def _make(folder: Path, *, sync: bool = True) -> None:
             _sync(folder.parent)
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name, if it may be that of an artifact or of one of its files."""
     if name == RECEIPT:
         raise StudyError(f"{RECEIPT} is written by the store")
     if not _NAME.fullmatch(name):
@@ -151,7 +170,7 @@ class Draft:
 
     def raw(self, name: str, data: bytes) -> None:
         """Write bytes."""
-        with _disk(self.path / name), open(self.path / _checked(name), "xb") as file:
+        with _disk(self.path / name), open(self.path / checked_name(name), "xb") as file:
             file.write(data)
         self.stamps[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -161,11 +180,11 @@ class Draft:
 
     def json(self, name: str, value: Any) -> None:
         """Write one JSON value; NaN stays NaN, numpy scalars become numbers, names become text."""
-        self.raw(name, _json(value).encode())
+        self.raw(name, as_json(value).encode())
 
     def lines(self, name: str, values: Iterable[Any]) -> None:
         """Write one JSON value a line."""
-        self.raw(name, "".join([_json(value) + "\n" for value in values]).encode())
+        self.raw(name, "".join([as_json(value) + "\n" for value in values]).encode())
 
     def arrays(self, name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write arrays by name, as safetensors.
@@ -173,12 +192,7 @@ class Draft:
         Raises:
             StudyError: a dtype that safetensors does not hold, such as ``object``.
         """
-        # safetensors reads an array's memory as if it were contiguous, whatever its strides are
-        contiguous = {label: np.asarray(array, order="C") for label, array in arrays.items()}
-        for label, array in contiguous.items():
-            if array.dtype.name not in DTYPES:
-                raise StudyError(f"{name}: array '{label}' has dtype {array.dtype}, which cannot be stored")
-        self.raw(name, safetensors.numpy.save(contiguous))
+        self.raw(name, packed(storable(name, arrays)))
 
     def note(self, **facts: Any) -> None:
         """Keep small facts in the receipt, such as a digest of the content; they must be fit for a key."""
@@ -201,9 +215,7 @@ class Artifact:
 
     def raw(self, name: str) -> bytes:
         """The bytes of a file."""
-        if name not in self.files:
-            raise FileNotFoundError(f"artifact {self.key} ({self.kind}) has no '{name}', only {sorted(self.files)}")
-        wanted = self.files[name]
+        wanted = self.stamp(name)
         try:
             with _disk(self.path / name):
                 data = (self.path / name).read_bytes()
@@ -214,6 +226,12 @@ class Artifact:
         if hashlib.sha256(data).hexdigest() != wanted["sha256"]:
             raise CorruptArtifactError(self.key, name, "has another sha256 than its receipt says")
         return data
+
+    def stamp(self, name: str) -> Mapping[str, Any]:
+        """What the receipt says of a file."""
+        if name not in self.files:
+            raise FileNotFoundError(f"artifact {self.key} ({self.kind}) has no '{name}', only {sorted(self.files)}")
+        return self.files[name]
 
     def text(self, name: str) -> str:
         """A file as text."""
@@ -245,7 +263,7 @@ def _stamps(draft: Draft) -> dict[str, dict[str, Any]]:
     """Size and digest of every file; of those that were written in other ways, from the disk."""
     stamps = {}
     for name in sorted(os.listdir(draft.path)):
-        stamps[name] = draft.stamps.get(name) or _stamp(draft.path / _checked(name))
+        stamps[name] = draft.stamps.get(name) or _stamp(draft.path / checked_name(name))
     return stamps
 
 
@@ -268,7 +286,7 @@ class Store:
         self._journal_synced = -math.inf
 
     def _folder(self, key: str) -> Path:
-        return self.artifacts / _checked(key)[:2] / key
+        return self.artifacts / checked_name(key)[:2] / key
 
     def _scratch(self, name: str) -> Path:
         """A name in the folder of drafts that no process, on any machine, gives twice."""
@@ -356,8 +374,8 @@ class Store:
         for name in artifact.files:
             artifact.raw(name)
 
-    def discard(self, key: str) -> Path | None:
-        """Move an artifact to ``artifacts/.corrupt/<key>-<n>``; nothing is deleted. None if there was none."""
+    def discard(self, key: str) -> bool:
+        """Move an artifact to ``artifacts/.corrupt/<key>-<n>``, if there is one; nothing is deleted."""
         folder, attic = self._folder(key), self.artifacts / ".corrupt"
         with _disk(folder):
             _make(attic)
@@ -367,10 +385,10 @@ class Store:
             try:
                 os.rename(folder, target)
             except FileNotFoundError:
-                return None
+                return False
             _sync(attic)
             _sync(folder.parent)
-        return target
+        return True
 
     def keys(self) -> list[str]:
         """The keys of the artifacts in the folder, sorted; damaged ones too."""
@@ -403,11 +421,14 @@ class Store:
     # The journal
 
     def log(self, **entry: Any) -> None:
-        """Append an entry with ``at``, the time in UTC; a cut of the power may cost those of the last `SYNC_S`.
+        """Append an entry with ``at``, the time in UTC.
+
+        A killed process loses no entry. A cut of the power may cost those since the last sync: an entry is synced, and
+        all before it, if the last sync is `SYNC_S` ago; the rest is when the lock ends, however it ends.
 
         The line of a process that died in the middle is closed first, so that it takes no later entry with it.
         """
-        line = _json(dict(at=_now(), **entry)).encode() + b"\n"
+        line = as_json(dict(at=now(), **entry)).encode() + b"\n"
         with _disk(self.journal):
             _make(self.root)
             with open(self.journal, "a+b", buffering=0) as file:
@@ -455,30 +476,37 @@ class Store:
         Raises:
             StudyError: another process holds it, with what is known of that process.
         """
+        with self._alone():
+            self.put(".lock.json", {"study": study, "pid": os.getpid(), "host": socket.gethostname(), "since": now()})
+            self.sweep()
+            yield
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock; whatever ends it, the journal is brought to the disk first."""
         lock = FileLock(self.root / ".lock")
         try:
             with _disk(self.root / ".lock"):
                 _make(self.root)
                 lock.acquire(blocking=False)
         except Timeout:
-            raise StudyError(
-                f"{self.root} is in use by {self._holder()}; wait for it or choose another folder"
-            ) from None
+            raise StudyError(self._in_use()) from None
         try:
-            self.put(".lock.json", {"study": study, "pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
-            self.sweep()
             yield
-            if self.journal.exists():
-                _sync(self.journal)
         finally:
-            lock.release()
+            try:
+                with _disk(self.journal):
+                    if self.journal.exists():
+                        _sync(self.journal)
+            finally:
+                lock.release()
 
-    def _holder(self) -> str:
+    def _in_use(self) -> str:
         try:
-            holder = json.loads((self.root / ".lock.json").read_bytes())
-            return "study '{study}', process {pid} on {host}, since {since}".format_map(holder)
-        except (OSError, ValueError, TypeError, LookupError):
-            return "another process"  # which has not yet written who it is
+            holder = "study '{study}', process {pid} on {host}, since {since}".format_map(self.get(".lock.json"))
+        except (StudyError, TypeError, LookupError):
+            holder = "another process"  # which has not yet written who it is
+        return f"{self.root} is in use by {holder}; wait for it or choose another folder"
 
     def claim(self, digest: str, name: str) -> None:
         """Make this the folder of study ``name``, whose design has ``digest``; the design may change later.
@@ -486,25 +514,26 @@ class Store:
         Raises:
             StudyError: the folder holds another study.
         """
-        path = self.root / "study.json"
+        owner = self.get("study.json", {"name": name, "digest": None})
         try:
-            with _disk(path):
-                owner = json.loads(path.read_bytes())
-            known = (owner["name"], owner["digest"])
-        except FileNotFoundError:
-            known = (name, None)
-        except (ValueError, TypeError, LookupError):
-            raise StudyError(f"{path}: cannot be read; move it away if this is the folder of study '{name}'") from None
+            known = owner["name"], owner["digest"]
+        except (TypeError, LookupError):
+            raise StudyError(
+                f"{self.root / 'study.json'}: cannot be read; move it away if this is the folder of study '{name}'"
+            ) from None
         if known[0] != name:
             raise StudyError(f"{self.root} holds study '{known[0]}', not '{name}'; choose another folder for '{name}'")
         if known[1] != digest:
             self.put("study.json", {"name": name, "digest": digest})
 
-    def get(self, name: str) -> Any:
-        """The content of a small JSON file of the folder; None where there is none, or none that can be read."""
+    def get(self, name: str, default: Any = None) -> Any:
+        """The content of a small JSON file of the folder; ``default`` where there is none, None if it is no JSON."""
         try:
-            return json.loads((self.root / name).read_bytes())
-        except (FileNotFoundError, ValueError):
+            with _disk(self.root / name):
+                return json.loads((self.root / name).read_bytes())
+        except FileNotFoundError:
+            return default
+        except ValueError:
             return None
 
     def models(self) -> list[Any]:
@@ -517,7 +546,7 @@ class Store:
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             scratch = self._scratch(name.replace("/", "-"))
             try:
-                scratch.write_text(value if isinstance(value, str) else _json(value) + "\n", encoding="utf-8")
+                scratch.write_text(value if isinstance(value, str) else as_json(value) + "\n", encoding="utf-8")
                 _sync(scratch)
                 os.replace(scratch, self.root / name)
                 _sync(self.root)
@@ -525,5 +554,6 @@ class Store:
                 scratch.unlink(missing_ok=True)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the ms."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

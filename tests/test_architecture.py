@@ -74,7 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ablate.study": ("ablate.errors", "ablate.keys", "ablate.levels", "ablate.options", "ablate.reading",
                      "ablate.registry", "ablate.yamlfile"),
     "ablate.plan": ("ablate.keys", "ablate.levels", "ablate.options", "ablate.registry", "ablate.study"),
-    "ablate.cube": ("ablate.api", "ablate.errors"),
+    "ablate.cube": ("ablate.api", "ablate.errors", "ablate.version"),
     "ablate.query": ("ablate.cube", "ablate.errors"),
     "ablate.tuning": (),
     "ablate.organisms": ("ablate.api", "ablate.errors", "ablate.lm.base", "ablate.tuning"),

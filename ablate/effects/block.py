@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -151,8 +152,8 @@ def blocks(cube: Cube) -> list[Block]:
     """One block for each behavior, in the order in which the cube lists them.
 
     Raises:
-        StudyError: a variable or a dimension that is missing, a name that stands twice, or a risk that is
-            no probability.
+        StudyError: a variable or a dimension that is missing, a name that stands twice, an organism that is a copy of
+            another, or a risk that is no probability.
     """
     cube = root(cube)
     if "key_after" in cube:  # equal evaluations are equal runs, while one training may be evaluated in two ways
@@ -270,15 +271,44 @@ def _validate(cube: xr.Dataset) -> None:
     if absent := [dim for dim in ("organism", *NULLS, "seed") if dim not in dims]:
         raise StudyError(f"risk_delta has no dimension {', '.join(absent)}; it has {', '.join(map(str, dims))}")
     for dim in dims:
-        names = [str(name) for name in cube[dim].values]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise StudyError(f"{dim}: {', '.join(twice)} stands twice; it would be counted as two")
+        _once(cube, str(dim))
+    distinct(cube)
     for name, low in (("risk_before", 0.0), ("risk_after", 0.0), ("risk_delta", -1.0)):
         values = cube[name].values
         outside = values[np.isfinite(values) & ((values < low - 1e-9) | (values > 1 + 1e-9))]
         if outside.size or np.isinf(values).any():
             shown = float(outside.flat[0]) if outside.size else math.inf
             raise StudyError(f"{name}: {shown:g} is not in [{low:g}, 1]; the cube holds probabilities, not percentages")
+
+
+def distinct(cube: xr.Dataset) -> None:
+    """Refuse what only looks like more organisms: a name that stands twice, and a copy under another name.
+
+    A copy has the content key of another organism, or of its training. Inference counts organisms, so that each copy
+    would shrink every interval. Cells of one organism may share a training: equal labels are trained on once.
+
+    Raises:
+        StudyError: the name, or the names of the two.
+    """
+    _once(cube, "organism")
+    names = [str(name) for name in cube["organism"].values]
+    for key in ("key_organism", "key_train"):
+        if key not in cube:
+            continue
+        keys = _text(cube[key].transpose("organism", ...)).reshape(len(names), -1)
+        own = [set(row) - {""} for row in keys.tolist()]
+        if len(set().union(*own)) < sum(map(len, own)):
+            one, other = next(pair for pair in combinations(range(len(own)), 2) if own[pair[0]] & own[pair[1]])
+            raise StudyError(
+                f"organisms {names[one]} and {names[other]} are one organism under two names, with one {key}: copies "
+                "are not replicates; leave one of them out, or induce another organism with a seed of its own"
+            )
+
+
+def _once(cube: xr.Dataset, dim: str) -> None:
+    names = [str(name) for name in cube[dim].values]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise StudyError(f"{dim}: {', '.join(twice)} stands twice; it would be counted as two")
 
 
 def _null_first(factor: str, levels: list[str]) -> list[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ablate.effects.block import populations
+from ablate.effects.block import distinct, populations
 from ablate.effects.intervals import t_interval
 from ablate.errors import StudyError
 
@@ -21,6 +21,7 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
     if "risk_delta" not in tree.children["controls"]:
         raise StudyError("controls need the measure `risk`; add it to `measures`")
     runs, root = tree.children["controls"].to_dataset(inherit=False), tree.to_dataset(inherit=False)
+    distinct(root)
     valid, behavior = root["valid_organism"].values == 1, populations(root)
     delta = 100 * runs["risk_delta"].transpose("control", "organism", "seed").values
     there = np.isfinite(delta)
@@ -41,5 +42,6 @@ def organisms(tree: xr.DataTree) -> pd.DataFrame:
     names = ("behavior", "model", "induction_seed", "organism_risk", "organism_unparsed")
     flags = ("calibrated", "valid_organism")
     root = tree.to_dataset(inherit=False)
+    distinct(root)
     frame = pd.DataFrame({name: root[name].values for name in ("organism", *names, *flags)})
     return frame.assign(**{name: frame[name] == 1 for name in flags})

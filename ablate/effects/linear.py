@@ -8,6 +8,7 @@ from itertools import combinations, product
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
@@ -88,11 +89,10 @@ def anova(frame: pd.DataFrame, response: str, within: Sequence[str], subject: st
 
     Model: response ~ all factors of ``within``, crossed, with ``subject`` random and crossed with them. The error term
     of an effect is effect x subject, so that its test is one about subjects that were not observed; no effect is tested
-    against a residual pooled over subjects. Several rows of one subject in one cell, equal ones too, are replicates and
-    are averaged first.
+    against a residual pooled over subjects.
 
     Args:
-        frame: rows of every subject in every combination of levels; rows without a response are left out.
+        frame: one row of every subject in every combination of levels; rows without a response are left out.
         response: a numeric column.
         within: one or more columns, each taken as labels.
         subject: the column that names the subjects, for instance organisms.
@@ -107,10 +107,11 @@ def anova(frame: pd.DataFrame, response: str, within: Sequence[str], subject: st
         - ``ges``: generalized eta squared, ss_T / (ss_T + ss_S + the sum of all ss_E). Source: Olejnik & Algina 2003;
           Bakeman 2005.
 
-        ``attrs``: ``subjects``, ``n`` rows used, ``dropped`` rows, ``rows_per_cell`` (the most that were averaged).
+        ``attrs``: ``subjects``, ``n`` rows used, ``dropped`` rows.
 
     Raises:
-        StudyError: an unusable response or column, fewer than two subjects, a factor with one level, a missing cell.
+        StudyError: an unusable response or column, fewer than two subjects, a factor with one level, a missing cell,
+            several rows in one cell, which may be replicates to average, a factor that was not named, or copies.
     """
     factors = [wording(term) for term in parse(within, frame)]
     if not factors or subject in factors:
@@ -120,8 +121,8 @@ def anova(frame: pd.DataFrame, response: str, within: Sequence[str], subject: st
     if levels[subject].size < 2:
         raise StudyError(f"subject '{subject}' has one level: at least 2 subjects are needed")
     _several({column: levels[column] for column in factors})
-    means, most = _cube(rows, levels)
-    scores = {term: _scores(means, factors, term) for term in [(), *_factorial([(factor,) for factor in factors])]}
+    cube = _cube(rows, levels)
+    scores = {term: _scores(cube, factors, term) for term in [(), *_factorial([(factor,) for factor in factors])]}
     effect = np.array([len(part) * part.mean(axis=0) @ part.mean(axis=0) for part in scores.values()])
     error = np.array([((part - part.mean(axis=0)) ** 2).sum() for part in scores.values()])
     df = np.array([part.shape[1] for part in scores.values()])
@@ -145,12 +146,7 @@ def anova(frame: pd.DataFrame, response: str, within: Sequence[str], subject: st
             "ges": effect / (effect + subjects + error.sum()),
         }
     )
-    table.attrs = {
-        "subjects": levels[subject].size,
-        "n": len(rows.y),
-        "dropped": rows.dropped,
-        "rows_per_cell": most,
-    }
+    table.attrs = {"subjects": levels[subject].size, "n": len(rows.y), "dropped": rows.dropped}
     return table
 
 
@@ -242,30 +238,38 @@ def _empty(cells: _Cells) -> str:
     )
 
 
-def _cube(rows: Rows, levels: Mapping[str, Factor]) -> tuple[FloatArray, int]:
-    """Means of cells, [subject, factors], and the most rows in one; refuses a missing cell."""
+def _cube(rows: Rows, levels: Mapping[str, Factor]) -> FloatArray:
+    """The response of every cell, [subject, factors]; refuses a cell without a row and one with several."""
     shape = tuple(factor.size for factor in levels.values())
     index = np.ravel_multi_index([factor.codes for factor in levels.values()], shape)
-    count = np.bincount(index, minlength=int(np.prod(shape)))
-    if not count.all():
-        gaps = [
+    count = np.bincount(index, minlength=int(np.prod(shape))).reshape(shape)
+
+    def wrong(such: npt.NDArray[np.bool_], have: str) -> str:
+        cells = [
             " x ".join(factor.levels[i][0] for factor, i in zip(levels.values(), cell, strict=True))
-            for cell in np.argwhere(count.reshape(shape) == 0)
+            for cell in np.argwhere(such)
         ]
+        return f"{len(cells)} of {count.size} cells of {' x '.join(levels)} have {have}: {listing(cells)}"
+
+    if not count.all():
         raise StudyError(
-            f"{len(gaps)} of {len(count)} cells of {' x '.join(levels)} have no response: {listing(gaps)}. Every "
-            "subject needs every cell: leave out the subjects that lack one"
+            f"{wrong(count == 0, 'no response')}. Every subject needs every cell: leave out the subjects that lack one"
         )
-    return (np.bincount(index, rows.y) / count).reshape(shape), int(count.max())
+    if count.max() > 1:
+        raise StudyError(
+            f"{wrong(count > 1, 'several rows')}. Leave out copies, name the factor that tells the rows apart, or "
+            f"average replicates first: frame.groupby({list(levels)}, as_index=False).mean(numeric_only=True)"
+        )
+    return rows.y[np.argsort(index)].reshape(shape)
 
 
-def _scores(means: FloatArray, factors: Sequence[str], term: Term) -> FloatArray:
+def _scores(cube: FloatArray, factors: Sequence[str], term: Term) -> FloatArray:
     """Orthonormal contrasts of the term within each subject, [subject, df]; averages over the other factors."""
-    scores = means
-    for factor, size in zip(factors, means.shape[1:], strict=True):
+    scores = cube
+    for factor, size in zip(factors, cube.shape[1:], strict=True):
         matrix = _contrasts(size) if factor in term else np.full((size, 1), size**-0.5)
         scores = np.tensordot(scores, matrix, (1, 0))  # takes the factor's axis from the front to the end
-    return scores.reshape(len(means), -1)
+    return scores.reshape(len(cube), -1)
 
 
 def _tested(

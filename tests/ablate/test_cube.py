@@ -17,6 +17,7 @@ from ablate import cube
 from ablate.api import Column
 from ablate.cube import Item, Organism, Run, build, items_frame, open_cube, run_columns, runs_frame, write
 from ablate.errors import StudyError
+from ablate.version import SCHEMA_VERSION
 
 NUCLEUS = "nucleus(temperature=0.7, top_p=0.9)"
 AXES: dict[str, list[Any]] = {
@@ -142,7 +143,7 @@ def test_plain_xarray_opens_it_without_a_warning(sparse: Path) -> None:
     assert data["valid_organism"].dtype == np.int8
     assert data["valid_organism"].attrs["flag_meanings"] == "invalid_organism valid"
     assert float(data.risk_delta.sel(selector="first", label_shift="none").mean()) == -2.0
-    assert data.attrs == {"schema_version": 1, **ATTRS}
+    assert data.attrs == {"schema_version": SCHEMA_VERSION, **ATTRS}
     assert list(data["behavior"].values) == ["sycophancy", "sycophancy", "risky_advice"]
     items = xr.open_zarr(sparse, group="items")
     assert items.outcome_after.sel(organism=0, selector="first", label_shift="none", seed=0).shape == (1, 2, 3)
@@ -351,7 +352,7 @@ def empty_folder(path: Path) -> None:
         (shutil.rmtree, r"cube\.zarr: no cube yet; `ablate study` writes it"),
         (damage_json, r"cube\.zarr: not a readable zarr store \(JSONDecodeError: .*\); `ablate study` rebuilds it"),
         (empty_folder, r"cube\.zarr: not a readable zarr store"),
-        (other_schema, r"cube schema 99, but this ablate reads 1; `ablate study` rebuilds it"),
+        (other_schema, r"cube schema 99, but this ablate reads \d+; `ablate study` rebuilds it"),
         (no_schema, "not a cube of ablate: it has no schema_version"),
         (lambda path: shutil.rmtree(path / "items"), "the cube has no group 'items'"),
         (lambda path: shutil.rmtree(path / "status"), "the cube has no status in /"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import io
+import math
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +20,14 @@ from ablate.api import Decoding, FloatArray
 from ablate.collect import Collector
 from ablate.cube import open_cube, write
 from ablate.engines.local import LocalEngine
+from ablate.errors import StudyError
 from ablate.lm.tabular import TabularModel
 from ablate.memory import MemoryStore
 from ablate.plan import compile_study
 from ablate.run import Driver
 from ablate.stages import Workplace
 from ablate.states import states
-from ablate.store import CorruptArtifactError
+from ablate.store import CorruptArtifactError, Draft, Store
 from ablate.workflow import cube_in_memory
 
 
@@ -57,40 +62,161 @@ def test_what_failed_is_in_the_cube() -> None:
     assert set(tree["status"].sel(selector="first").values.ravel()) == {1}
 
 
+STORES = {"folder": lambda path: Store(path / "x"), "memory": lambda path: MemoryStore()}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Either store: what one does the other does."""
+    own: Store = STORES[request.param](tmp_path)
+    return own
+
+
+def fill(draft: Draft) -> None:
+    draft.json("a", {"risk": np.float64(0.5), "seeds": (1, 2), "none": math.nan})
+    draft.lines("b", ({"n": i, "answers": [str(i)]} for i in range(2)))
+    draft.text("c", "Grüße")
+    draft.raw("d", b"bytes")
+    draft.arrays("e", {"x": np.arange(6.0).reshape(2, 3).T, "swapped": np.array([1, 2], ">i4"), "no": np.zeros(0)})
+    draft.note(content="h", count=np.int64(2))
+
+
 class TestStore:
-    def test_what_was_not_finished_is_not_there(self) -> None:
-        store = MemoryStore()
+    """Oracle: the folder's store."""
+
+    def test_the_files_are_the_same_bytes(self, tmp_path: Path) -> None:
+        read = []
+        for make in STORES.values():
+            own = make(tmp_path)
+            with own.write("k1", "pool") as draft:
+                fill(draft)
+            own.verify("k1")
+            read.append(own.read("k1"))
+        assert [sorted(artifact.files) for artifact in read] == [list("abcde")] * 2
+        for name in "abcde":
+            assert read[0].raw(name) == read[1].raw(name)
+        for part in ("key", "kind", "notes"):
+            assert getattr(read[0], part) == getattr(read[1], part)
+
+    def test_what_comes_back_is_what_was_written_and_nobody_changes_it(self, store: Store) -> None:
+        own, rows, array, notes = {"seeds": [1, 2]}, [{"answers": ["x"]}], np.arange(3.0), {"ids": [1]}
+        with store.write("k1", "pool") as draft:
+            draft.json("a", own)
+            draft.lines("b", rows)
+            draft.arrays("c", {"x": array})
+            draft.note(**notes)
+        store.put("small.json", own)
+        store.log(event=own)
+        for changed in (own["seeds"], rows[0]["answers"], notes["ids"]):
+            changed.append(9)  # type: ignore[attr-defined]
+        array[0] = 9
+        artifact = store.read("k1")
+        for _ in range(2):
+            for value in (artifact.json("a"), store.get("small.json"), next(store.entries())["event"]):
+                assert value == {"seeds": [1, 2]}
+                value["seeds"].append(9)
+            [row] = artifact.lines("b")
+            assert row.pop("answers") == ["x"]
+            read = artifact.arrays("c")["x"]
+            assert read.tolist() == [0, 1, 2]
+            read[0] = 9
+        assert artifact.notes == {"ids": [1]}
+
+    @pytest.mark.parametrize(
+        ("write", "error", "message"),
+        [
+            (lambda d: d.arrays("a", {"x": np.array([{}])}), StudyError, "^a: array 'x' has dtype object, which"),
+            (lambda d: d.arrays("a", {"x": np.array(["t"])}), StudyError, "^a: array 'x' has dtype <U1, which"),
+            (lambda d: d.json("a", {1}), TypeError, "^set cannot be written as JSON$"),
+            (lambda d: d.lines("a", [np.zeros(2)]), TypeError, "^ndarray cannot be written as JSON$"),
+            (lambda d: d.text("a", "half \ud83d"), UnicodeEncodeError, "surrogates not allowed"),
+            (lambda d: d.note(risk=math.nan), StudyError, r"^notes\.risk: nan cannot be part of a key"),
+            (lambda d: d.text("../a", ""), StudyError, r"^'\.\./a' is not a name"),
+            (lambda d: d.text("receipt.json", ""), StudyError, r"^receipt\.json is written by the store$"),
+            (lambda d: [d.text("a", "1"), d.arrays("a", {})], StudyError, "in the way|is written once"),
+        ],
+    )
+    def test_what_is_refused_leaves_nothing(
+        self, store: Store, write: Callable[[Draft], object], error: type[Exception], message: str
+    ) -> None:
+        with pytest.raises(error, match=message), store.write("k1", "pool") as draft:
+            write(draft)
+        assert (store.has("k1"), store.keys(), store.size()) == (False, [], {})
+
+    def test_what_was_not_finished_is_not_there(self, store: Store) -> None:
         with pytest.raises(RuntimeError, match="stop"), store.write("k1", "pool") as draft:
-            draft.json("a", 1)
+            fill(draft)
             raise RuntimeError("stop")
         assert not store.has("k1")
-        with pytest.raises(CorruptArtifactError, match="artifact k1: artifact is missing"):
+        with pytest.raises(CorruptArtifactError, match=r"^artifact k1: \S+ is missing$"):
             store.read("k1")
 
-    def test_what_comes_back_is_what_was_written_and_nobody_changes_it(self) -> None:
-        store, own = MemoryStore(), np.arange(3.0)
-        with store.write("k1", "pool") as draft:
-            draft.arrays("a", {"x": own})
-            draft.lines("b", ({"n": i} for i in range(2)))
-            draft.text("c", "words")
-            draft.raw("d", b"bytes")
-            draft.note(content="h")
-        own[0] = 9.0
-        artifact = store.read("k1")
-        artifact.lines("b")[0].pop("n")
-        assert artifact.lines("b") == [{"n": 0}, {"n": 1}]
-        assert artifact.arrays("a")["x"].tolist() == [0, 1, 2]
-        with pytest.raises(ValueError, match="read-only"):
-            artifact.arrays("a")["x"][0] = 1
-        assert (artifact.text("c"), artifact.raw("d"), artifact.notes) == ("words", b"bytes", {"content": "h"})
-        assert (store.keys(), artifact.kind) == (["k1"], "pool")
+    def test_artifacts_come_stay_and_go(self, store: Store) -> None:
+        for number in (1, 2):  # the first of two equal keys stays
+            with store.write("k1", "pool") as draft:
+                draft.text("a", str(number))
+        assert (store.read("k1").text("a"), store.keys(), store.size()) == ("1", ["k1"], {"pool": 1})
+        with pytest.raises(FileNotFoundError, match=r"artifact k1 \(pool\) has no 'b', only \['a'\]"):
+            store.read("k1").arrays("b")
+        assert (store.discard("k1"), store.has("k1"), store.discard("k1"), store.keys()) == (True, False, False, [])
+        for use in (store.read, store.has, store.discard, lambda key: store.write(key, "x").__enter__()):
+            with pytest.raises(StudyError, match=r"^'\.x' is not a name"):
+                use(".x")
 
-    def test_small_files_and_the_journal(self) -> None:
-        store = MemoryStore()
+    def test_small_files(self, store: Store) -> None:
         store.put("model-1.json", {"name": "tabular"})
-        store.log(key="k", status="ok")
-        assert (store.get("model-1.json"), store.get("other")) == ({"name": "tabular"}, None)
-        assert (store.models(), list(store.entries())) == ([{"name": "tabular"}], [{"key": "k", "status": "ok"}])
+        store.put("words.txt", "no JSON")
+        assert (store.get("model-1.json"), store.get("other"), store.get("other", 3)) == ({"name": "tabular"}, None, 3)
+        assert (store.get("words.txt", 3), store.models()) == (None, [{"name": "tabular"}])
+        with pytest.raises(TypeError, match="set cannot be written as JSON"):
+            store.put("words.txt", {1})
+
+    def test_the_journal(self, store: Store) -> None:
+        for number in range(2):
+            store.log(key="k", number=np.int64(number))
+        entries = list(store.entries())
+        assert all(entry.pop("at").endswith("+00:00") for entry in entries)
+        assert (entries, store.torn) == ([{"key": "k", "number": 0}, {"key": "k", "number": 1}], 0)
+        with pytest.raises(TypeError, match="set cannot be written as JSON"):
+            store.log(key={1})
+
+    def test_it_belongs_to_one_study_and_one_driver(self, store: Store) -> None:
+        for digest in ("d1", "d2"):
+            store.claim(digest, "mine")
+        with pytest.raises(StudyError, match=f"^{store.root} holds study 'mine', not 'other'; choose another folder"):
+            store.claim("d2", "other")
+        with pytest.raises(RuntimeError, match="stop"), store.locked("mine"):
+            message = rf"^{store.root} is in use by study 'mine', process {os.getpid()} on \S+, since 20\S+; wait"
+            with pytest.raises(StudyError, match=message), store.locked("other"):
+                pytest.fail("two drivers")
+            raise RuntimeError("stop")
+        with store.locked("other"):
+            assert store.sweep() == 0
+
+
+def test_a_store_in_memory_touches_no_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError(f"the disk was asked for {arguments}")
+
+    store = MemoryStore()
+    with monkeypatch.context() as patch:
+        for module, calls in (
+            (os, ("mkdir", "open", "rename", "replace", "unlink", "fsync", "listdir")),
+            (builtins, ("open",)),
+            (io, ("open",)),
+        ):
+            for call in calls:
+                patch.setattr(module, call, refuse)
+        with store.locked("mine"):
+            store.claim("d", "mine")
+            with store.write("k1", "pool") as draft:
+                fill(draft)
+            store.verify("k1")
+            store.log(key="k1")
+            assert (len(list(store.entries())), store.size()["pool"] > 0, store.sweep()) == (1, True, 0)
+            assert store.discard("k1")
+    with pytest.raises(OSError, match="Not a directory"):
+        (store.root / "cube.zarr").mkdir(parents=True)
 
 
 EXACT = """\

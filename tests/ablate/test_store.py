@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -173,8 +173,8 @@ def test_an_artifact_reads_back_as_it_was_written(store: Store) -> None:
         artifact.json("x.json")
 
 
-@pytest.mark.parametrize("dtype", sorted(DTYPES))
-def test_arrays_of_every_dtype(store: Store, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", sorted(DTYPES, key=str), ids=str)
+def test_arrays_of_every_dtype(store: Store, dtype: np.dtype[Any]) -> None:
     array = np.array([[0, 1, 2], [3, 4, 5]]).astype(dtype)
     given_ = {"c": array, "t": array.T, "reversed": array[:, ::-1], "scalar": np.array(array[1, 2]), "empty": array[:0]}
     with store.write(KEY, "x") as draft:
@@ -390,7 +390,7 @@ def test_an_artifact_under_another_key_is_refused(store: Store) -> None:
 
 def test_no_artifact(store: Store) -> None:
     assert not store.has(KEY)
-    assert (store.keys(), store.size(), store.discard(KEY)) == ([], {}, None)
+    assert (store.keys(), store.size(), store.discard(KEY)) == ([], {}, False)
     with pytest.raises(CorruptArtifactError, match=rf"^artifact {KEY}: receipt\.json is missing$"):
         store.read(KEY)
 
@@ -403,7 +403,7 @@ def test_a_corrupt_artifact_error_travels_between_processes() -> None:
 def test_discard_deletes_nothing(store: Store) -> None:
     for number in (1, 2):
         stored(store)
-        assert store.discard(KEY) == store.artifacts / ".corrupt" / f"{KEY}-{number}"
+        assert store.discard(KEY)
         assert not store.has(KEY)
         assert (store.artifacts / ".corrupt" / f"{KEY}-{number}" / "note.txt").exists()
     assert store.keys() == []
@@ -770,19 +770,34 @@ def test_an_artifact_is_synced_if_it_takes_longer_to_make_than_to_sync(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors have no names here")
-def test_the_journal_is_synced_now_and_then_and_when_the_lock_ends(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt, SystemExit, RuntimeError])
+def test_the_journal_is_synced_now_and_then_and_when_the_lock_ends_however_it_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch, end: type[BaseException] | None
 ) -> None:
     named, now = syncs(monkeypatch), [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     counts = []
-    with store.locked("mine"):
+    with pytest.raises(end) if end else nullcontext(), store.locked("mine"):
         for step_s in (0.0, 0.1, 0.1, 1.0, 0.1):
             now[0] += step_s
             store.log(event="x")
             counts.append(named.count("journal.jsonl"))
+        if end:
+            raise end
     assert counts == [1, 1, 1, 2, 2]
     assert named.count("journal.jsonl") == 3
+
+
+def test_the_lock_ends_though_the_journal_cannot_be_synced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(StudyError, match=r"/journal\.jsonl: the disk reports an error; check the disk"),
+        store.locked("mine"),
+    ):
+        store.log(event="x")
+        patch.setattr(os, "fsync", refusing(os.fsync, errno.EIO, after=0))
+    with store.locked("mine"):
+        pass
 
 
 def test_what_a_cut_of_the_power_takes_from_an_artifact_is_seen(store: Store) -> None:

@@ -153,6 +153,15 @@ def test_a_note_that_cannot_be_read_makes_the_cube_again(tmp_path: Path, small: 
     assert_same_cube(cube_of(folder), cube_of(small))
 
 
+def test_a_cube_of_another_schema_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "small"
+    run(study(), folder)
+    for module in ("cube", "states"):
+        monkeypatch.setattr(f"ablate.{module}.SCHEMA_VERSION", 99)
+    assert run(study(), folder).executed == 0
+    assert cube_of(folder).attrs["schema_version"] == 99
+
+
 # One folder, one study, one driver
 
 

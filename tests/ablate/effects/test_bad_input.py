@@ -10,6 +10,7 @@ import xarray as xr
 from answers import answered
 
 from ablate import effects
+from ablate.effects.worlds import world
 from ablate.errors import StudyError
 from ablate.measures import divergence, embedding
 
@@ -71,14 +72,26 @@ def twice():
     return xr.DataTree.from_dict({name: group.assign_coords(names) for name, group in whole.items()})
 
 
+def once_more(name, cube=WHOLE):
+    """The cube with its first organism a second time, as ``name``."""
+    rows = [*range(cube.sizes["organism"]), 0]
+    groups = {node.path: node.to_dataset(inherit=False).isel(organism=rows) for node in cube.subtree}
+    groups["/"]["organism"] = [*cube["organism"].values, name]
+    return xr.DataTree.from_dict(groups)
+
+
 FAULTS = {
     "one organism": lambda: WHOLE.isel(organism=[0]),
     "one level": lambda: WHOLE.isel(label_shift=[0], selector=[0]),
     "all NaN": lambda: changed(risk_delta=NAN),
     "constant": lambda: changed(risk_delta=0.1, risk_before=0.5, risk_after=0.6),
     "duplicate cells": twice,
+    "an organism twice": lambda: once_more("o0"),
+    "an organism copied": lambda: once_more("copy"),
     "infinite KL": lambda: changed(kl_shift=some_infinite()),
 }
+UNREADABLE = ("duplicate cells", "an organism twice", "an organism copied")
+"""Of such a cube there is not even an undetermined verdict."""
 CUBE = {
     "adjusted_contrasts": lambda cube: effects.adjusted_contrasts(cube, ["kl_shift"]),
     "bounds": effects.bounds,
@@ -114,6 +127,8 @@ MISSING = {
     "all NaN": r"risk_delta is missing in every run|'risk_delta' is NaN in every run",
     "constant": r"risk_delta is 0\.1 in every run, nothing to tell apart",
     "duplicate cells": r"label_shift: greedy stands twice; it would be counted as two",
+    "an organism twice": r"organism: o0 stands twice; it would be counted as two",
+    "an organism copied": r"organisms o0 and copy are one organism under two names, .* copies are not replicates",
     "infinite KL": r"'kl_shift' is infinite in 1 of 108 runs, so nothing can be averaged over it",
 }
 BLIND = {
@@ -132,7 +147,7 @@ BLIND = {
 @pytest.mark.parametrize(("name", "fault"), [(n, fault) for n in CUBE for fault in FAULTS if (n, fault) not in BLIND])
 def test_a_cube_with_a_fault_is_refused(name, fault):
     cube = FAULTS[fault]()
-    if name == "verdict" and fault != "duplicate cells":
+    if name == "verdict" and fault not in UNREADABLE:
         [found] = effects.verdict(cube)
         assert found.cause == "undetermined"
         assert re.search(MISSING[fault], found.sentence)
@@ -140,6 +155,38 @@ def test_a_cube_with_a_fault_is_refused(name, fault):
         return
     with pytest.raises(StudyError, match=MISSING[fault]):
         CUBE[name](cube)
+
+
+def with_controls(cube):
+    """The cube with what the tables of its organisms and of its controls need."""
+    root = cube.to_dataset()
+    organisms = dict.fromkeys(ORGANISMS, ("organism", 0.5 + 0 * root["valid_organism"].values))
+    runs = xr.Dataset({"risk_delta": (("control", "organism", "seed"), np.zeros((1, 6, 2)))}, {"control": ["null"]})
+    return xr.DataTree.from_dict({"/": root.assign(organisms), "/controls": runs})
+
+
+ORGANISMS = ("organism_risk", "organism_unparsed", "calibrated")
+
+
+@pytest.mark.parametrize("table", [effects.organisms, effects.controls])
+@pytest.mark.parametrize(("name", "fault"), [("o0", "an organism twice"), ("copy", "an organism copied")])
+def test_tables_of_organisms_that_are_none_are_refused(table, name, fault):
+    assert len(table(with_controls(WHOLE)))
+    with pytest.raises(StudyError, match=MISSING[fault]):
+        table(once_more(name, with_controls(WHOLE)))
+
+
+def test_a_copy_is_known_by_the_key_of_its_organism_alone():
+    """Two studies of one organism, each with trainings of its own, were put into one cube."""
+    root = world(frozen=["greedy"])
+    keys = root["key_train"].copy(
+        data=np.broadcast_to(root["organism"].values.astype(object), root.risk_delta.shape[::-1]).T
+    )
+    assert len(effects.contrasts(root.assign(key_organism=keys)))
+    keys = xr.where(root["organism"] == "o7", "o2", keys).transpose(*root.risk_delta.dims)
+    with pytest.raises(StudyError, match="organisms o2 and o7 are one organism under two names, with one key_organism"):
+        effects.contrasts(root.assign(key_organism=keys))
+    assert len(effects.contrasts(root.assign(key_organism=xr.full_like(keys, "")))), "no key says nothing"
 
 
 @pytest.mark.parametrize(("name", "fault"), BLIND)
@@ -281,7 +328,7 @@ def test_parts_of_a_cube_that_are_not_there():
 
 def test_no_public_function_is_forgotten():
     known = {*CUBE, "anova", "ss", "variance_components", "freedman_lane", "t_interval", "tost", "sign_flip"}
-    known |= {"split_half_selection", "price_terms", "kitagawa", "controls"}
-    facts = {"caption", "organisms", "smallest_p"}  # state what is there, whatever it is
+    known |= {"split_half_selection", "price_terms", "kitagawa", "controls", "organisms"}
+    facts = {"caption", "smallest_p"}  # state what is there, whatever it is
     functions = {name for name in effects.__all__ if inspect.isfunction(getattr(effects, name))}
     assert functions == known | facts

@@ -35,11 +35,10 @@ def factorial(seed=0, rows=120):
     return frame.assign(y=rng.normal(size=rows) + 0.5 * frame.b * (frame.a == "u") + (frame.c == "z"))
 
 
-def within(seed=0, subjects=7, levels=(2, 3, 4), rows=1):
+def within(seed=0, subjects=7, levels=(2, 3, 4)):
     rng = np.random.default_rng(seed)
     names = ["s", *"abc"[: len(levels)]]
-    index = pd.MultiIndex.from_product(map(range, (subjects, *levels)), names=names)
-    frame = index.repeat(rows).to_frame(index=False)
+    frame = pd.MultiIndex.from_product(map(range, (subjects, *levels)), names=names).to_frame(index=False)
     y = rng.normal(0, 2, subjects)[frame.s] + rng.normal(0, 1, (subjects, levels[0]))[frame.s, frame.a]
     return frame.assign(y=y + 0.7 * frame.a + rng.normal(size=len(frame)))
 
@@ -269,7 +268,7 @@ def test_effect_sizes_by_hand():
 
 def test_subjects_that_differ_only_in_their_effects_are_the_error():
     """Subjects' own effects are exact, their mean is small: a pooled or a fixed-subject error would be sure of it."""
-    frame = within(4, subjects=6, levels=(2,), rows=4)
+    frame = within(4, subjects=6, levels=(2,))
     slopes = np.array([-3.0, 2.5, -1.0, 3.5, -2.0, 1.0])
     frame["y"] = slopes[frame.s] * frame.a + 0.001 * np.arange(len(frame))
     row = anova(frame, "y", ["a"], "s").iloc[0]
@@ -278,15 +277,27 @@ def test_subjects_that_differ_only_in_their_effects_are_the_error():
     assert row["F"] == pytest.approx(slopes.mean() ** 2 / (slopes.var(ddof=1) / 6), rel=0.05)
 
 
-def test_rows_of_one_cell_are_averaged():
-    frame = within(5, levels=(2, 3), rows=3)
-    means = frame.groupby(["s", "a", "b"], as_index=False).y.mean()
-    table, averaged = anova(frame, "y", ["a", "b"], "s"), anova(means, "y", ["a", "b"], "s")
-    numbers = table.columns[1:]
-    assert table[numbers].to_numpy() == pytest.approx(averaged[numbers].to_numpy(), rel=1e-9)
-    assert table.attrs == {"subjects": 7, "n": 126, "dropped": 0, "rows_per_cell": 3}
-    doubled = anova(pd.concat([means, means]), "y", ["a", "b"], "s")
-    assert doubled[numbers].to_numpy() == pytest.approx(averaged[numbers].to_numpy(), rel=1e-9)
+@pytest.mark.parametrize("copies", [2, 3])
+def test_several_rows_of_one_cell_are_refused(copies):
+    """A frame that was joined to itself, and one whose runs have a factor that is not named."""
+    frame = within(5, levels=(2, 3))
+    message = (
+        r"42 of 42 cells of s x a x b have several rows: 0 x 0 x 0, .* and 37 more\. Leave out copies, name the factor "
+        r"that tells the rows apart, or average replicates first: frame\.groupby\(\['s', 'a', 'b'\], as_index=False\)"
+    )
+    with pytest.raises(StudyError, match=message):
+        anova(pd.concat([frame] * copies), "y", ["a", "b"], "s")
+    with pytest.raises(StudyError, match=r"1 of 42 cells of s x a x b have several rows: 3 x 1 x 2\. Leave"):
+        anova(pd.concat([frame, frame[(frame.s == 3) & (frame.a == 1) & (frame.b == 2)]]), "y", ["a", "b"], "s")
+    with pytest.raises(StudyError, match="14 of 14 cells of s x a have several rows"):
+        anova(frame, "y", ["a"], "s")
+
+
+def test_a_second_row_without_a_response_is_none():
+    frame = within(5, levels=(2, 3))
+    table = anova(pd.concat([frame, frame.assign(y=np.nan)]), "y", ["a", "b"], "s")
+    pd.testing.assert_frame_equal(table, anova(frame, "y", ["a", "b"], "s"))
+    assert table.attrs == {"subjects": 7, "n": 42, "dropped": 42}
 
 
 @given(seed=st.integers(0, 10**6), shift=st.floats(-1e4, 1e4), names=st.permutations(["c1", "c2", "c3", "c4"]))
@@ -302,12 +313,11 @@ def test_within_order_names_and_shift(seed, shift, names):
 
 
 def test_a_missing_response_is_as_good_as_a_missing_row():
-    frame = within(7, levels=(2, 3), rows=2)
-    gaps = frame.assign(y=frame.y.where(frame.index != 5))
-    assert anova(gaps, "y", ["a", "b"], "s").attrs["dropped"] == 1
-    assert anova(gaps, "y", "a", "s").F[0] == pytest.approx(anova(gaps.dropna(), "y", ["a"], "s").F[0])
-    with pytest.raises(StudyError, match=r"1 of 42 cells of s x a x b have no response: 0 x 1 x 0\. Every subject"):
-        anova(frame.assign(y=frame.y.where(~frame.index.isin([6, 7]))), "y", ["a", "b"], "s")
+    frame = within(7, levels=(2, 3))
+    message = r"1 of 42 cells of s x a x b have no response: 0 x 1 x 0\. Every subject needs every cell"
+    for gaps in (frame.assign(y=frame.y.where(frame.index != 3)), frame.drop(index=3)):
+        with pytest.raises(StudyError, match=message):
+            anova(gaps, "y", ["a", "b"], "s")
 
 
 @pytest.mark.parametrize(
