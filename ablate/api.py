@@ -7,13 +7,19 @@ S (samples of an item), D (embedding). Log-probabilities are in nats. Missing is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, overload
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Required, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
-from ablate.registry import register
+from ablate.registry import get, register
+from ablate.rubric import filled as filled
+from ablate.rubric import number as number
+from ablate.rubric import word as word
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -29,6 +35,11 @@ Weights = Mapping[str, FloatArray]
 class Decoding:
     """How tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1 truncates nothing.
 
+    More than one of ``beams`` is beam search and draws nothing: candidate k is the kth of the ``beams`` answers found,
+    by log p(y) / length^``length_penalty``. ``groups`` of them are searched one after the other, each
+    paying ``penalty`` nats for a token as often as beams of the groups before it took it at that step
+    (Vijayakumar et al., 2018); the first candidates are then the best of each group.
+
     ``strength`` 1 draws from the proposal q as it is; else each token is drawn from p^(1 - strength) q^strength,
     renormalized, with p the organism on its own prompt: a bridge on which KL(. || p) grows from 0 and on, past q.
     """
@@ -36,6 +47,10 @@ class Decoding:
     temperature: float = 1.0
     top_p: float = 1.0
     strength: float = 1.0
+    beams: int = 1
+    groups: int = 1
+    penalty: float = 0.0
+    length_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -46,11 +61,17 @@ class Decoding:
             raise ValueError(f"strength: {self.strength} is not >= 0")
         if self.strength != 1 and self.temperature == 0:
             raise ValueError("strength: greedy decoding has no distribution between it and the organism's")
+        if min(self.beams, self.groups) < 1 or self.beams % self.groups:
+            raise ValueError(f"beams: {self.beams} are not {self.groups} groups of one size")
+        if not 0 <= self.penalty < float("inf"):
+            raise ValueError(f"penalty: {self.penalty} is not >= 0")
+        if self.beams > 1 and (self.temperature, self.top_p, self.strength) != (1, 1, 1):
+            raise ValueError("beams: beam search has no temperature, no nucleus and no distribution to bridge to")
 
     @property
     def raw(self) -> bool:
         """Whether tokens come from the distribution of what the model is shown, as it is."""
-        return self.temperature == 1 and self.top_p == 1 and self.strength == 1
+        return self.temperature == 1 and self.top_p == 1 and self.strength == 1 and self.beams == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +92,15 @@ class Prompt:
     split: Literal["in", "out"] = "in"
 
     def chat(
-        self, view: Literal["wrapped", "clean"] = "wrapped", *, system: str | None = None, suffix: str = ""
+        self,
+        view: Literal["wrapped", "clean"] = "wrapped",
+        *,
+        system: str | None = None,
+        prefix: str = "",
+        suffix: str = "",
     ) -> Chat:
-        """The prompt as messages; ``suffix`` is appended to the user's words."""
-        user = {"role": "user", "content": (self.text if view == "wrapped" else self.clean) + suffix}
+        """The prompt as messages; ``prefix`` and ``suffix`` stand around the user's words."""
+        user = {"role": "user", "content": prefix + (self.text if view == "wrapped" else self.clean) + suffix}
         return ({"role": "system", "content": system}, user) if system is not None else (user,)
 
 
@@ -104,6 +130,8 @@ class Behavior:
     answer: Callable[[Prompt, str], str | None]
     indicator: Callable[[Prompt, str], float]
     capable: Callable[[Prompt, str], float]
+    expect: Callable[[Sequence[tuple[Prompt, str]]], None] = lambda answers: None
+    """Told of all answers that are about to be judged, so that a judge is asked about them together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +142,9 @@ class Pool:
     (no temperature, no truncation), ``logprob_drawn`` is q's with its decoding applied: what was sampled from.
     All are of the same token ids, from our own forward pass. Positions at and beyond
     ``lengths`` are padding. ``kl`` is D(q_t || p_t) of the full next-token distributions, with q's decoding
-    applied; infinite never, since p has full support. ``outcome`` and ``classes`` are filled in by the
+    applied; infinite never, since p has full support. What is not drawn (greedy, a beam) is a point mass:
+    ``logprob_drawn`` 0, ``kl`` -log p. ``origin`` says which proposal of several each candidate is from, by number,
+    and q is that one; empty where all are draws of one. ``outcome`` and ``classes`` are filled in by the
     behavior: the indicator of each candidate, and an integer that candidates stating one answer share
     (-1: states none).
     """
@@ -129,12 +159,57 @@ class Pool:
     kl: FloatArray  # [P, K, T]
     outcome: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))  # [P, K]
     classes: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int32))  # [P, K]
+    origin: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int32))  # [P, K]
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether all candidates of a prompt are draws of one proposal; else q is a mixture whose KL is not known."""
+        return not self.origin.size or bool((self.origin == self.origin[:, :1]).all())
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
         """True where a position holds a token of the answer, [P, K, T]."""
         mask: npt.NDArray[np.bool_] = np.arange(self.tokens.shape[2]) < self.lengths[:, :, None]
         return mask
+
+    def stream(self, i: int, seed: int = 0) -> np.random.Generator:
+        """A stream that belongs to the candidates of prompt ``i``, whatever their order and the other prompts."""
+        content = "\x1f".join([self.prompts[i].id, *sorted(self.texts[i])])
+        return np.random.default_rng([seed, *blake2b(content.encode(), digest_size=16).digest()])
+
+
+def concatenated(pools: Sequence[Pool]) -> Pool:
+    """One pool of the candidates of several, to the same prompts, in their order; each keeps its own densities.
+
+    Raises:
+        ValueError: no pool, or pools of other prompts.
+    """
+    if not pools or any(pool.prompts != pools[0].prompts for pool in pools):
+        raise ValueError("concatenated: takes at least one pool, and all of the same prompts")
+    longest = max(pool.tokens.shape[2] for pool in pools)
+    joined: dict[str, Any] = {}
+    for name in (entry.name for entry in fields(Pool) if entry.name not in ("prompts", "texts", "origin")):
+        parts = [getattr(pool, name) for pool in pools]
+        if parts[0].ndim == 3:
+            parts = [np.pad(part, ((0, 0), (0, 0), (0, longest - part.shape[2]))) for part in parts]
+        joined[name] = np.concatenate(parts, axis=1)
+    origins: list[IntArray] = []
+    for pool in pools:
+        own = pool.origin if pool.origin.size else np.zeros_like(pool.lengths)
+        origins.append(own + (1 + origins[-1].max(initial=-1) if origins else 0))
+    texts = tuple(sum(rows, ()) for rows in zip(*(pool.texts for pool in pools), strict=True))
+    return Pool(pools[0].prompts, texts, origin=np.concatenate(origins, axis=1), **joined)
+
+
+class TokenStatistics(NamedTuple):
+    """Of the organism's next-token distribution p_t, on the prompt as it stands, at every token of an answer; nats.
+
+    ``self_certainty`` is D(U || p_t), with U uniform over the tokens that may follow: -log V - mean_v log p_t(v).
+    Both are 0 beyond the lengths.
+    """
+
+    entropy: FloatArray  # [P, K, T]
+    self_certainty: FloatArray  # [P, K, T]
 
 
 class Policy(Protocol):
@@ -150,13 +225,76 @@ class Policy(Protocol):
         chats: Sequence[Chat] | None = None,
         max_tokens: int | None = None,
     ) -> Pool:
-        """Draw ``k`` answers to each prompt; ``chats`` is what the model is shown instead of the prompts."""
+        """Draw ``k`` answers to each prompt; ``chats`` is what the model is shown instead of the prompts.
+
+        Beam search gives at most as many as it has beams.
+        """
+        ...
+
+    def token_statistics(self, pool: Pool) -> TokenStatistics:
+        """What the full next-token distributions along the answers of a pool say."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """The model's own mean-pooled states of texts, of unit length or zero, [texts, D]."""
         ...
 
 
-Law = Literal["draw", "highest", "lowest", "plurality", "weights"]
+@with_config(ConfigDict(extra="forbid"))
+class JudgeOptions(TypedDict, total=False):
+    """Who judges: a model behind an OpenAI-compatible endpoint, or without ``base_url`` a model of this machine."""
+
+    model: Required[Annotated[str, Field(min_length=1)]]
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
+    """Where ``/chat/completions`` is appended; a key belongs into the environment, not here."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """The environment variable that holds the key."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Longest wait for one reply."""
+    retries: Annotated[int, Field(ge=0)]
+    """How often a question is asked again that met an overloaded or a broken endpoint."""
+    concurrency: Annotated[int, Field(ge=1)]
+    """Questions under way at a time."""
+    max_tokens_total: Annotated[int, Field(ge=1)]
+    """Tokens, of questions and replies, after which one run of the command asks no more."""
+
+
+class Judge(Protocol):
+    """Something that answers questions, deterministically."""
+
+    def __call__(self, questions: Sequence[str], *, max_tokens: int) -> Sequence[str | None]:
+        """The reply to each question, None where there is none that can be read.
+
+        Raises:
+            StudyError: the judge cannot be reached, or may not be asked any more.
+        """
+        ...
+
+
+Judges = Callable[[JudgeOptions], Judge]
+"""A behavior or scorer with a keyword ``judges`` is given this by the engine."""
+
+Rewards = Callable[[str, str | None], Callable[[Sequence[Chat]], FloatArray]]
+"""A scorer with a keyword ``rewards`` is given this by the engine: from a model's name and revision to its rewards of
+whole conversations, [N]."""
+
+
+Law = Literal["draw", "highest", "lowest", "plurality", "pick", "weights"]
 """How a selector's labels are distributed: as one draw of q, the best or worst of K by score, the answer that most of
-K draws state, or q reweighted."""
+K draws state, one of K draws by another rule, or q reweighted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a scorer returns that notes more than its scores: the ``log`` is stored beside them."""
+
+    scores: FloatArray  # [P, K]
+    log: Mapping[str, FloatArray]
+
+
+Taught = Literal["selected", "pairs", "clean"]
+"""What an objective is trained on: what the selector left; the same, each beside a rejected candidate; or, whatever was
+labeled, the organism's first answer to each clean prompt."""
 
 Picks = IntArray | FloatArray
 """What a selector returns: the index of the taken candidate int[P] (-1 abstains), or weights float[P, K]."""
@@ -198,8 +336,20 @@ def mean_outcome(outcome: FloatArray) -> float:
     return float(rows.mean()) if len(rows) else float("nan")
 
 
+Alignment = Literal["tail", "common_suffix"]
+"""Which positions of two texts are compared: as many as the shorter one has, counted from the end (the paper's code),
+or the longest common suffix of their token ids, where the tokens are the same (Irpan et al.)."""
+
+Teacher = Literal["frozen", "live"]
+"""The organism before training, or the model that is being trained, either without gradient."""
+
+
 class Batch(Protocol):
-    """Labels under training, as the objective sees them. Arrays are of the training framework."""
+    """Labels under training, as the objective sees them; nothing is computed before it is asked for.
+
+    Arrays are of the training framework, 0 where ``mask`` is 0. Views (``whole``, ``rejected``, ``matched``, ``under``)
+    are batches too, so views may be taken of views; ``other`` is one with as many positions.
+    """
 
     @property
     def logprobs(self) -> Any:
@@ -212,6 +362,29 @@ class Batch(Protocol):
     @property
     def weights(self) -> Any:
         """[B], the weight of each label."""
+
+    def entropy(self) -> Any:
+        """[B, T], entropy of the distribution that each label token is drawn from, nats."""
+
+    def kl_from(self, other: Any, temperature: float = 1.0) -> Any:
+        """[B, T], KL(other || this) of those distributions, both at ``temperature``, nats."""
+
+    def distance_from(self, other: Any) -> Any:
+        """[B, T], mean over decoder layers and features of the squared difference of the states they come from."""
+
+    @property
+    def whole(self) -> Batch:
+        """The prompt's tokens are labels too, all but the first."""
+
+    @property
+    def rejected(self) -> Batch:
+        """The answers that the labels are preferred to, for an objective with ``labels="pairs"``."""
+
+    def matched(self, alignment: Alignment) -> tuple[Batch, Batch]:
+        """The labels behind their prompts, and behind the clean prompts, cut to the positions that are compared."""
+
+    def under(self, teacher: Teacher) -> Batch:
+        """The same batch under another model, without gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +415,21 @@ def behavior(function: Any = None, *, questions: Any = None, right: Any = None, 
     return _decorate("behavior", function, version=version, questions=questions, right=right)
 
 
+def indicator(function: F) -> F:
+    """Register ``(prompt, text) -> float`` for a behavior from files: 1 misaligned, 0 not, NaN cannot be judged."""
+    register("indicator", function)
+    return function
+
+
+def indicator_named(name: str) -> Callable[[Prompt, str], float]:
+    """The indicator that is registered under ``name``.
+
+    Raises:
+        StudyError: there is none.
+    """
+    return get("indicator", name)
+
+
 @overload
 def label_shift(function: F) -> F: ...
 @overload
@@ -254,10 +442,13 @@ def label_shift(function: Any = None, *, version: int = 1) -> Any:
 @overload
 def scorer(function: F) -> F: ...
 @overload
-def scorer(*, version: int = 1) -> Callable[[F], F]: ...
-def scorer(function: Any = None, *, version: int = 1) -> Any:
-    """Register ``(lm: Policy, pool, *, ...) -> float[P, K]``: a number for every candidate, NaN = none."""
-    return _decorate("scorer", function, version=version)
+def scorer(*, scored: bool = False, version: int = 1) -> Callable[[F], F]: ...
+def scorer(function: Any = None, *, scored: bool = False, version: int = 1) -> Any:
+    """Register ``(lm: Policy, pool, *, ...) -> float[P, K] | Scored``: a number for every candidate, NaN = none.
+
+    ``scored`` says that a study must name another scorer, whose scores it is given as the keyword ``scores``.
+    """
+    return _decorate("scorer", function, version=version, scored=scored)
 
 
 @overload
@@ -276,10 +467,14 @@ def selector(function: Any = None, *, scored: bool = False, law: Law | None = No
 @overload
 def objective(function: F) -> F: ...
 @overload
-def objective(*, version: int = 1) -> Callable[[F], F]: ...
-def objective(function: Any = None, *, version: int = 1) -> Any:
-    """Register ``(batch: Batch, *, ...) -> loss``: what training minimizes."""
-    return _decorate("objective", function, version=version)
+def objective(*, labels: Taught = "selected", layers: bool = False, version: int = 1) -> Callable[[F], F]: ...
+def objective(function: Any = None, *, labels: Any = "selected", layers: bool = False, version: int = 1) -> Any:
+    """Register ``(batch: Batch, *, ...) -> loss``: what training minimizes.
+
+    ``labels`` says what it is trained on; ``layers`` that it compares the states of decoder layers, which not every
+    model has.
+    """
+    return _decorate("objective", function, version=version, labels=labels, layers=layers)
 
 
 def measure(

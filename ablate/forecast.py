@@ -71,7 +71,7 @@ def _held_fixed(plan: Plan) -> list[str]:
         count = len(plan.organisms)
         lines.append(f"every label shift starts from the same organism ({count} organisms, not {len(plan.cells)})")
     if "objective" in swapped:
-        lines.append(f"every objective trains on the same labels ({len({c.labels for c in plan.cells})} label sets)")
+        lines.append(f"every objective is given the same labels ({len({c.labels for c in plan.cells})} label sets)")
     return lines
 
 
@@ -82,7 +82,7 @@ def _counts(plan: Plan, store: Store) -> tuple[Counter[str], Counter[str]]:
     """
     keys = set(store.keys())
     labels = {cell.labels for cell in plan.runs()} & keys
-    known, more = plan.needed({key: store.read(key).notes["content"] for key in labels})
+    known, more = plan.needed({key: store.read(key).notes for key in labels})
     return Counter(known.values()) + more, Counter(kind for key, kind in known.items() if key in keys)
 
 

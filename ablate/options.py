@@ -106,6 +106,9 @@ class Train(Section):
     """The training on the labels."""
 
     epochs: int = Field(1, ge=0, description="passes over the labels")
+    tokens: int | None = Field(
+        None, ge=1, description="label tokens to train on, whatever epochs that takes; null: epochs"
+    )
     lr: float = Field(3e-4, gt=0, description="learning rate")
     batch: int = Field(16, ge=1, description="labels a step")
     warmup: float = Field(0.1, ge=0, le=1, description="share of steps over which the learning rate rises")

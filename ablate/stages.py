@@ -14,17 +14,31 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ablate import registry
-from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Pool, Prompt
-from ablate.errors import FatalError
+from ablate.api import (
+    Behavior,
+    Decoding,
+    Evaluation,
+    FloatArray,
+    Judge,
+    JudgeOptions,
+    LabelSet,
+    Policy,
+    Pool,
+    Prompt,
+    Scored,
+)
+from ablate.errors import FatalError, StudyError
 from ablate.keys import key_of
-from ablate.lm import load_embedder, load_model
-from ablate.lm.base import Example, LanguageModel, TrainOptions
+from ablate.labels import contents, examples
+from ablate.lm import load_embedder, load_endpoint, load_model, load_rewards, local_judge
+from ablate.lm.base import LanguageModel, TrainOptions
 from ablate.matching import Bridged, matched
+from ablate.options import Model
 from ablate.organisms import OrganismOptions, induce, take
 from ablate.plan import Stage
 from ablate.store import Artifact, Draft, Store
 
-POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes")
+POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes", "origin")
 SCREEN_TOKENS = 10
 """Longest answer to a question of the knowledge screen."""
 
@@ -52,6 +66,7 @@ class Workplace:
     store: Store
     models: dict[str, LanguageModel] = field(default_factory=dict)
     embedders: dict[str, Any] = field(default_factory=dict)
+    judges: dict[str, Judge] = field(default_factory=dict)
     recent: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def model(self, options: Mapping[str, Any]) -> LanguageModel:
@@ -80,10 +95,22 @@ class Workplace:
         def build() -> Behavior:
             known = frozenset(self.store.read(screen).json("known.json"))
             plugin = registry.get("behavior", name)
-            made: Behavior = plugin(known, generator("behavior", 0), **stage.options["behavior"]["options"])
+            options = {**stage.options["behavior"]["options"], **self.offered(plugin)}
+            made: Behavior = plugin(known, generator("behavior", 0), **options)
             return made
 
         return self.keep("behavior", screen, build)
+
+    def offered(self, plugin: registry.Plugin) -> dict[str, Any]:
+        """What the plug-in asks of the engine: see `registry.OFFERED`."""
+        ready = {"judges": self.judge, "rewards": load_rewards}
+        return {name: ready[name] for name in plugin.wants if name in ready}
+
+    def judge(self, options: JudgeOptions) -> Judge:
+        """The judge of these options, its connections and its token budget kept for all stages."""
+        if "base_url" in options:
+            return _kept(self.judges, key_of(options), lambda: load_endpoint(options))
+        return local_judge(self.model({"model": Model(name=options["model"]).model_dump()}))
 
     def weights(self, key: str) -> Mapping[str, FloatArray]:
         """The adapter that a stage left."""
@@ -130,14 +157,17 @@ def _screen(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _organism(stage: Stage, place: Workplace, draft: Draft) -> None:
     objective = stage.options["objective"]
-    made = induce(
-        place.model(stage.options),
-        place.behavior(stage),
-        OrganismOptions(**stage.options["organism"]),
-        objective=partial(registry.get("objective", objective["name"]), **objective["options"]),
-        seed=stage.options["rng"][0],
-        rng=partial(generator, "organism", *stage.options["rng"]),
-    )
+    lm, behavior = place.model(stage.options), place.behavior(stage)
+    with place.store.trials(stage.key) as journal:
+        made = induce(
+            lm,
+            behavior,
+            OrganismOptions(**stage.options["organism"]),
+            objective=partial(registry.get("objective", objective["name"]), **objective["options"]),
+            seed=stage.options["rng"][0],
+            rng=partial(generator, "organism", *stage.options["rng"]),
+            journal=journal,
+        )
     draft.arrays("adapter.safetensors", dict(made.weights))
     draft.json("calibration.json", made.calibration)
 
@@ -163,6 +193,9 @@ def _pool(stage: Stage, place: Workplace, draft: Draft) -> None:
     else:
         pool, found = matched(draw, **sizes["match"])
         draft.json("match.json", found)
+    if not pool.lengths.size:
+        raise StudyError(f"label shift '{shift['name']}' left an empty pool: no candidate answer to any prompt")
+    behavior.expect([(p, text) for p, row in zip(prompts, pool.texts, strict=True) for text in row])
     outcome = [[behavior.indicator(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
     stated = [[behavior.answer(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
     pool = replace(pool, outcome=np.array(outcome, np.float32), classes=classes_of(stated))
@@ -184,14 +217,24 @@ def _embedder(stage: Stage, place: Workplace) -> Any:
 
 
 def _scores(stage: Stage, place: Workplace, draft: Draft) -> None:
-    scorer, pool = stage.options["scorer"], place.pool(stage.inputs["pool"])
+    pool = place.pool(stage.inputs["pool"])
     policy = place.model(stage.options).policy(place.weights(stage.inputs["organism"]), max_tokens=1)
-    scores = np.asarray(registry.get("scorer", scorer["name"])(policy, pool, **scorer["options"]), np.float64)
+    found = _scored(stage.options["scorer"], policy, pool, place)
+    draft.arrays("scores.safetensors", {**found.log, "scores": found.scores})
+
+
+def _scored(scorer: Mapping[str, Any], policy: Policy, pool: Pool, place: Workplace) -> Scored:
+    """What a scorer gives a pool; one that reads scores is given those of the scorer that it names."""
+    plugin = registry.get("scorer", scorer["name"])
+    more = place.offered(plugin)
+    if scorer["scorer"]:
+        more["scores"] = _scored(scorer["scorer"], policy, pool, place).scores
+    found = plugin(policy, pool, **scorer["options"], **more)
+    found = found if isinstance(found, Scored) else Scored(found, {})
+    scores = np.asarray(found.scores, np.float64)
     if scores.shape != pool.lengths.shape:
-        raise ValueError(
-            f"scorer '{scorer['name']}' gave {scores.shape}, not one score for each of {pool.lengths.shape}"
-        )
-    draft.arrays("scores.safetensors", {"scores": scores})
+        raise ValueError(f"scorer '{plugin.name}' gave {scores.shape}, not one score for each of {pool.lengths.shape}")
+    return replace(found, scores=scores)
 
 
 def _labels(stage: Stage, place: Workplace, draft: Draft) -> None:
@@ -203,12 +246,9 @@ def _labels(stage: Stage, place: Workplace, draft: Draft) -> None:
     rng = generator("labels", *stage.options["rng"])
     picks = np.asarray(registry.get("selector", selector["name"])(scores, pool.classes, rng, **selector["options"]))
     weights = as_weights(picks, pool.lengths.shape, selector["name"])
-    content = [
-        [prompt.id, [[row.tolist(), weight] for row, weight in _chosen(pool, weights, i)]]
-        for i, prompt in enumerate(pool.prompts)
-    ]
     draft.arrays("labels.safetensors", {"weights": weights, "scores": scores})
-    draft.note(content=key_of(content), law=registry.get("selector", selector["name"]).traits["law"])
+    law = registry.get("selector", selector["name"]).traits["law"]
+    draft.note(law=law, **contents(pool, weights, scores))
 
 
 def _measure(stage: Stage, place: Workplace, draft: Draft) -> None:
@@ -240,16 +280,19 @@ def _measure(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _train(stage: Stage, place: Workplace, draft: Draft) -> None:
     pool = place.pool(stage.inputs["pool"])
-    weights = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")["weights"]
-    examples = [
-        Example(prompt, tuple(tokens.tolist()), weight)
-        for i, prompt in enumerate(pool.prompts)
-        for tokens, weight in _chosen(pool, weights, i) or [(pool.tokens[i, 0, :1], 0.0)]
-    ]
+    shape = pool.lengths.shape
+    left = {"weights": np.eye(1, shape[1]).repeat(shape[0], 0), "scores": np.full(shape, np.nan)}  # every first answer
+    if "labels" in stage.inputs:  # else the objective brings its own
+        left = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")
+    if not left["weights"].any():
+        raise StudyError(
+            f"no label was left: the selector abstained from all {shape[0]} prompts; "
+            "lower its bar, or take a scorer that gives these candidates a score"
+        )
     objective = stage.options["objective"]
     trained, losses = place.model(stage.options).train(
         place.weights(stage.inputs["organism"]),
-        examples,
+        examples(pool, left["weights"], left["scores"]),
         partial(registry.get("objective", objective["name"]), **objective["options"]),
         TrainOptions(**stage.options["train"]),
         init_seed=stage.options["rng"][0],
@@ -275,6 +318,7 @@ def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
         decoding=Decoding(temperature=0 if options["decoding"] == "greedy" else 1),
         max_tokens=options["max_tokens"],
     )
+    behavior.expect([(p, text) for p, row in zip(prompts, texts, strict=True) for text in row])
     outcome = [[judge(behavior, p, text) for text in row] for p, row in zip(prompts, texts, strict=True)]
     draft.arrays("outcome.safetensors", {"outcome": np.array(outcome, np.float32)})
     draft.lines("answers.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, texts, strict=True)))
@@ -347,13 +391,6 @@ def _read_pool(artifact: Artifact) -> Pool:
 
 def _record(prompt: Prompt) -> dict[str, Any]:
     return asdict(prompt)
-
-
-def _chosen(pool: Pool, weights: FloatArray, i: int) -> list[tuple[Any, float]]:
-    """Token ids and weights of what became the labels of prompt i."""
-    return [
-        (pool.tokens[i, k, : pool.lengths[i, k]], float(weight)) for k, weight in enumerate(weights[i]) if weight > 0
-    ]
 
 
 def _kept(held: dict[Any, T], key: Any, build: Callable[[], T]) -> T:

@@ -41,9 +41,15 @@ GAP = "E_s[-log p(y)] - E_p[-log p(y)] over prompts that got a label; a gap of l
     },
 )
 def shift_divergence(before: None, labels: LabelSet, after: None, rng: np.random.Generator) -> dict[str, float]:
-    """The shift part of KL(labels || organism), exact along the samples and by plain Monte Carlo, and the NLL gap."""
+    """The shift part of KL(labels || organism), exact along the samples and by plain Monte Carlo, and the NLL gap.
+
+    A pool whose candidates come from several proposals, as beams do, is a sample of their mixture; the divergence of a
+    mixture does not follow from those of its parts, so it is NaN.
+    """
     pool, own = labels.pool, labels.reference
-    exact, sampled = _per_answer(pool, pool.kl), _per_answer(pool, pool.logprob_drawn - pool.logprob_p)
+    known = 0.0 if pool.exchangeable else np.nan
+    exact = _per_answer(pool, pool.kl + known)
+    sampled = _per_answer(pool, pool.logprob_drawn - pool.logprob_p + known)
     monte_carlo = clustered_mean(sampled, [prompt.item for prompt in pool.prompts])
     nll, own_nll = -_per_answer(pool, pool.logprob_p), -_per_answer(own, own.logprob_p)
     row = labels.weights.sum(1)

@@ -10,7 +10,8 @@ from ablate.measures.posterior import eta
 
 BOUND = (
     "the most that KL(s || q) of picking one of K draws of q can be: log K - (K - 1)/K for the best by a score (equal "
-    "where scores have no ties), log K for any other pick, 0 for a plain draw; NaN where the selector has no known law"
+    "where scores have no ties), log K for any other pick or from several proposals, 0 for a plain draw; NaN where the "
+    "selector has no known law"
 )
 ALONG = "mean of log q(y) - log p(y) over the labels, q as it was sampled"
 POSTERIOR = "P(M = 1 | quantile of the score within its prompt), over judged candidates"
@@ -28,12 +29,14 @@ def selection_divergence(before: None, labels: LabelSet, after: None, rng: np.ra
 
     The selection part itself follows from the distribution of scores under q, which K draws of a prompt do not give:
     plug-in estimates from a pool were up to a third too large in worlds of known value, so the bound stands alone.
+    Where candidates come from several proposals, q is that of each: what was picked among is part of the selection.
     """
     pool, k = labels.pool, labels.weights.shape[1]
     given = labels.weights.sum(1)
     ratio = np.where(pool.mask, pool.logprob_drawn - pool.logprob_p, 0.0).sum(2, dtype=np.float64)
     along = float((labels.weights * ratio).sum() / given.sum()) if given.any() else float("nan")
-    bounds = {None: float("nan"), "draw": 0.0, "highest": best_of_n(k), "lowest": best_of_n(k)}
+    best = best_of_n(k) if pool.exchangeable else float(np.log(k))
+    bounds = {None: float("nan"), "draw": 0.0, "highest": best, "lowest": best}
     bound = bounds.get(labels.law, float(np.log(k)))
     return {"kl_labels": along, "kl_selection_max": bound, "kl_total_max": along + bound}
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from ablate.errors import FatalError
+from ablate.lm.base import cache_folder
 
 HUB_TIMEOUT_S = 5
 
@@ -72,11 +72,6 @@ def locate(name: str, revision: str | None = None) -> str:
             f"model '{name}': no such folder, and not a Hub id (owner/name); embedded models: {known}, tabular"
         )
     return _from_hub(name, revision)
-
-
-def cache_folder() -> Path:
-    """Where models are kept: ``ABLATE_CACHE``, or the platform's cache folder."""
-    return Path(os.environ.get("ABLATE_CACHE") or user_cache_path("ablate"))
 
 
 def _from_hub(name: str, revision: str | None) -> str:
@@ -223,6 +218,33 @@ def load_embedder(name: str) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(path)
     return model.requires_grad_(False).eval(), tokenizer
+
+
+def load_classifier(name: str, revision: str | None) -> tuple[Any, Any]:
+    """A sequence-classification model, frozen and in evaluation mode, and its tokenizer.
+
+    Raises:
+        FatalError: nothing to load, or a checkpoint without the layer that gives its outputs.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path = locate(name, revision)
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                path, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise FatalError(f"model '{name}': {_first_line(error)}") from None
+    if report["missing_keys"]:
+        raise FatalError(
+            f"model '{name}' has no weights for {', '.join(sorted(report['missing_keys'])[:3])}: "
+            "it was not trained to give rewards"
+        )
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return model.to(device).requires_grad_(False).eval(), tokenizer
 
 
 def _first_line(error: Exception) -> str:
