@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from ablate.version import __version__
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
-__all__ = ["__version__", "open"]
+__all__ = ["__version__", "open", "table"]
 
 
 def open(path: str | os.PathLike[str]) -> xr.DataTree:
@@ -23,3 +24,14 @@ def open(path: str | os.PathLike[str]) -> xr.DataTree:
     from ablate.cube import open_cube
 
     return open_cube(Path(path))
+
+
+def table(tree: xr.DataTree, kind: str = "fixed") -> pd.DataFrame:
+    """A table of a cube as numbers: what ``ablate table DIR --kind KIND`` renders; ``.attrs`` say how it was made.
+
+    Raises:
+        StudyError: no such kind, or what the cube lacks for it, in one sentence.
+    """
+    from ablate.findings import frame_of
+
+    return frame_of(tree, kind)

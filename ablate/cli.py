@@ -134,7 +134,20 @@ def status(folder: Dir) -> None:
 def table(
     folder: Dir,
     kind: Annotated[
-        Literal["fixed", "effects", "shares", "organisms", "transmission", "dose", "prediction"],
+        Literal[
+            "fixed",
+            "effects",
+            "shares",
+            "variance",
+            "missing",
+            "organisms",
+            "price",
+            "stability",
+            "transmission",
+            "dose",
+            "mediation",
+            "prediction",
+        ],
         typer.Option(help="Which table."),
     ] = "fixed",
     format: Annotated[Literal["md", "latex", "csv"], typer.Option(help="Output format.")] = "md",

@@ -14,9 +14,10 @@ from ablate import cube as cubes
 from ablate import registry
 from ablate.api import Column, Evaluation, FloatArray, mean_outcome
 from ablate.plan import Plan, level, measures_of
-from ablate.stages import checked, generator, read_evaluation
+from ablate.stages import checked, read_evaluation
 from ablate.states import State
 from ablate.store import Store
+from ablate.workplace import generator
 
 VALID_RISK = (0.1, 0.9)
 """An organism whose risk before training lies outside has no room to move: `invalid_organism`."""
@@ -28,7 +29,18 @@ PER_PROMPT = {
     ),
     "label_tokens": Column("length of the label", "tokens", "neither", "weighted mean over the labels of a prompt"),
 }
-"""Columns of the group ``labels``."""
+"""Columns of the group ``labels``, one number a label prompt."""
+
+PER_CANDIDATE = {
+    "pool_outcome": Column(
+        "outcome M of a candidate", "1", "higher is worse", "the behavior's indicator; NaN was not judged"
+    ),
+    "pool_class": Column(
+        "class of a candidate", "1", "neither", "candidates of a prompt that state one answer; -1 states none"
+    ),
+    "label_score": Column("score of a candidate", "of the scorer", "neither", "what the selector saw; NaN saw none"),
+}
+"""Columns of the group ``labels``, one number a candidate: of every pool, and of every run."""
 
 
 class MeasureFailedError(RuntimeError):
@@ -70,7 +82,10 @@ class Collector:
             attrs,
             labels=self._labels(),
         )
+        tree["labels"] = tree.children["labels"].to_dataset(inherit=False).assign(self._candidates())
         tree["controls"] = self._controls()
+        if family := self.plan.study.options.analysis.family:
+            tree.attrs["family"] = list(family)
         return tree
 
     def _evaluation(self, key: str) -> Evaluation:
@@ -157,6 +172,43 @@ class Collector:
                 for name, values in self._of_labels(state).items():
                     arrays[name][at][: len(values)] = values
         return arrays
+
+    def _candidates(self) -> dict[str, Any]:
+        """Every pool's candidates as they were judged, scored and selected from; once for all selectors of a pool."""
+        axes, seeds = self.plan.axes, list(self.plan.study.options.seeds)
+        sizes = {"organism": len(self.plan.organisms)} | {axis.dim: len(axis.labels) for axis in axes[:3]}
+        sizes |= {"seed": len(seeds)} | {axis.dim: len(axis.labels) for axis in axes[3:]}
+        own = ["organism", axes[0].dim, "seed", *(axis.dim for axis in axes[3:] if axis.path.startswith("labels."))]
+        options = [state.cell.options.labels for state in self.states]
+        last = (max(labels.prompts for labels in options), max(labels.candidates for labels in options))
+        dims = {"pool_outcome": own, "pool_class": own, "label_score": list(sizes)}
+        arrays = {
+            # a score keeps its precision, or answers would tie that did not
+            name: np.full((*(sizes[dim] for dim in on), *last), np.nan, "f8" if name == "label_score" else "f4")
+            for name, on in dims.items()
+        }
+        laws = np.full(len(axes[1].labels), "", object)
+        pools: set[str] = set()
+        for state in self.states[: len(self.plan.cells)]:
+            at = {axis.dim: axis.labels.index(label) for axis, label in zip(axes, state.cell.point, strict=True)}
+            at |= {"organism": state.cell.organism, "seed": seeds.index(state.cell.seed)}
+            found: dict[str, FloatArray] = {}
+            if state.cell.pool not in pools and self.store.has(state.cell.pool):
+                pools.add(state.cell.pool)
+                pool = self.store.read(state.cell.pool).arrays("pool.safetensors")
+                found = {"pool_outcome": pool["outcome"], "pool_class": pool["classes"]}
+            if state.content:
+                labels = self.store.read(state.cell.labels)
+                found["label_score"] = labels.arrays("labels.safetensors")["scores"]
+                laws[at[axes[1].dim]] = labels.notes["law"] or ""
+            for name, values in found.items():
+                place = tuple(at[dim] for dim in dims[name])
+                arrays[name][place][: values.shape[0], : values.shape[1]] = values
+        data: dict[str, Any] = {
+            name: ((*dims[name], "prompt", "candidate"), array, cubes.column_attrs(PER_CANDIDATE[name]))
+            for name, array in arrays.items()
+        }
+        return data | {"law": (axes[1].dim, laws, cubes.text_attrs("how the selector's labels are distributed"))}
 
     def _of_labels(self, state: State) -> dict[str, FloatArray]:
         pool = self.store.read(state.cell.pool).arrays("pool.safetensors")

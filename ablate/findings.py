@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,10 +13,24 @@ import xarray as xr
 from ablate import effects
 from ablate.cube import text_attrs
 from ablate.effects import Verdict
-from ablate.errors import StudyError
+from ablate.effects.families import declared
+from ablate.errors import StudyError, did_you_mean
 from ablate.options import Analysis
 
-Kind = Literal["fixed", "effects", "shares", "organisms", "transmission", "dose", "prediction"]
+Kind = Literal[
+    "fixed",
+    "effects",
+    "shares",
+    "variance",
+    "missing",
+    "organisms",
+    "price",
+    "stability",
+    "transmission",
+    "dose",
+    "mediation",
+    "prediction",
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DOSES = ("kl_shift", "kl_labels", "mmd2", "nll_gap", "label_length")
 """What the effect may follow, where the cube has it."""
@@ -23,42 +38,58 @@ DOSES = ("kl_shift", "kl_labels", "mmd2", "nll_gap", "label_length")
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Tables of numbers and verdicts; ``refused`` says why a table could not be made."""
+    """Tables of numbers and verdicts; ``refused``: why a table could not be made; ``dims`` are those of the cube."""
 
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     verdicts: tuple[Verdict, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    dims: tuple[str, ...] = ()
 
 
 def find(tree: xr.DataTree, bars: Analysis) -> Findings:
     """Everything that is said about a cube; what cannot be computed is refused with its reason."""
-    found = Findings()
+    found = Findings(dims=tuple(map(str, tree.dims)))
     for name in ("controls", *KINDS):
         try:
             found.frames[name] = frame_of(tree, name)
         except StudyError as error:
             found.refused[name] = str(error)
     try:
-        return Findings(found.frames, tuple(effects.verdict(tree, **bars.model_dump())), found.refused)
+        return replace(found, verdicts=tuple(effects.verdict(tree, **bars.model_dump())))
     except StudyError as error:
         found.refused["verdict"] = str(error)
         return found
 
 
 def frame_of(tree: xr.DataTree, kind: str) -> pd.DataFrame:
-    """The numbers of a table: one of `KINDS`, or controls."""
-    compute: Any = {
+    """The numbers of a table: one of `KINDS`, or controls.
+
+    Raises:
+        StudyError: another kind, or what the cube lacks for it.
+    """
+    compute: dict[str, Callable[[xr.DataTree], pd.DataFrame]] = {
         "organisms": effects.organisms,
         "controls": effects.controls,
-        "fixed": effects.fixed_table,
-        "effects": effects.contrasts,
+        "fixed": lambda cube: effects.fixed_table(cube, family=_family(cube)),
+        "effects": lambda cube: effects.contrasts(cube, family=_family(cube)),
         "shares": effects.decomposition,
+        "variance": effects.variance,
+        "missing": effects.missing,
+        "price": effects.label_terms,
+        "stability": effects.stability,
         "transmission": effects.transmitted,
         "dose": _doses,
+        "mediation": lambda cube: effects.mediated(cube, DOSES),
         "prediction": effects.prediction,
     }
-    frame: pd.DataFrame = compute[kind](tree)
-    return frame
+    if kind not in compute:
+        raise StudyError(f"no table '{kind}'{did_you_mean(kind, list(compute))}; known: {', '.join(compute)}")
+    return compute[kind](tree)
+
+
+def _family(tree: xr.DataTree) -> tuple[str, ...] | None:
+    """What the study declared confirmatory: p-values of tables are those of the verdict."""
+    return declared(tree, tree.attrs.get("family"))
 
 
 def _doses(tree: xr.DataTree) -> pd.DataFrame:
@@ -77,8 +108,14 @@ def _doses(tree: xr.DataTree) -> pd.DataFrame:
 
 
 def analysis(found: Findings) -> xr.DataTree:
-    """Findings as the group ``analysis`` of a cube: one group a table, one row a coordinate."""
-    groups = {f"/{name}": _dataset(frame, name) for name, frame in found.frames.items()}
+    """Findings as the group ``analysis`` of a cube: one group a table, one row a coordinate.
+
+    A column that is called like a dimension of the cube would be hidden by it: it is called ``TABLE_COLUMN`` there.
+    """
+    groups = {
+        f"/{name}": _dataset(frame.rename(columns={dim: f"{name}_{dim}" for dim in found.dims}), name)
+        for name, frame in found.frames.items()
+    }
     columns = {
         name: [getattr(verdict, name) for verdict in found.verdicts] for name in ("behavior", "cause", "sentence")
     }

@@ -62,6 +62,8 @@ def _encode(value: Any) -> str:
         return repr(value)
     if kind is dict:
         return _encode_mapping(value)
+    if kind is float and math.isfinite(value):
+        return repr(value + 0.0)  # -0.0 + 0.0 is 0.0
     if isinstance(value, (list, tuple)):
         return _encode_list(value)
     if value is None or isinstance(value, bool):
@@ -71,7 +73,7 @@ def _encode(value: Any) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise _RefusedError(f"{float(value)} cannot be part of a key, numbers there are finite")
-        return float.__repr__(value + 0.0)  # -0.0 + 0.0 is 0.0
+        return float.__repr__(value + 0.0)
     if isinstance(value, Mapping):
         return _encode_mapping(value)
     if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):

@@ -51,15 +51,15 @@ def kl_of(pool: Pool) -> float:
     return float(np.where(pool.mask, pool.kl, 0.0).sum(2, dtype=np.float64).mean())
 
 
-def matched(draw: Callable[[float], Pool], kl_shift: float, caliper: float) -> tuple[Pool, dict[str, Any]]:
-    """The pool of a label shift at the strength at which its KL is ``kl_shift``, and how that was found.
+def matched(draw: Callable[[float], Pool], kl_total: float, caliper: float) -> tuple[Pool, dict[str, Any]]:
+    """The pool of a label shift at the strength at which its KL is ``kl_total``, and how that was found.
 
     KL(q_s || p) does not fall with the strength s, so the search bisects. The organism's own distribution has no
     strength: it stays as it is.
 
     Args:
         draw: the pool at a strength, from one stream of random numbers.
-        kl_shift: target, nats per answer.
+        kl_total: target, nats per answer.
         caliper: largest distance from it.
 
     Raises:
@@ -72,7 +72,7 @@ def matched(draw: Callable[[float], Pool], kl_shift: float, caliper: float) -> t
             "density of their own); leave it out"
         )
     if kl_of(whole) < ROUNDING:
-        return whole, {"strength": None, "kl_shift": 0.0, "trials": []}
+        return whole, {"strength": None, "kl_total": 0.0, "trials": []}
     pools = {1.0: whole}
 
     def measured(strength: float) -> dict[str, float]:
@@ -80,15 +80,15 @@ def matched(draw: Callable[[float], Pool], kl_shift: float, caliper: float) -> t
             pools[strength] = draw(strength)
         except ValueError as error:
             raise StudyError(f"labels.match: {error}") from None
-        return {"kl_shift": kl_of(pools[strength])}
+        return {"kl_total": kl_of(pools[strength])}
 
-    best, tried = {"at": 1.0, "kl_shift": kl_of(whole)}, list[dict[str, float]]()
-    if abs(best["kl_shift"] - kl_shift) > caliper:
-        low, high = (0.0, 1.0) if best["kl_shift"] > kl_shift else (1.0, STRONGEST)
-        best, tried = tune(measured, "kl_shift", kl_shift, within=caliper, low=low, high=high, trials=TRIALS)
-    if abs(best["kl_shift"] - kl_shift) > caliper:
+    best, tried = {"at": 1.0, "kl_total": kl_of(whole)}, list[dict[str, float]]()
+    if abs(best["kl_total"] - kl_total) > caliper:
+        low, high = (0.0, 1.0) if best["kl_total"] > kl_total else (1.0, STRONGEST)
+        best, tried = tune(measured, "kl_total", kl_total, within=caliper, low=low, high=high, trials=TRIALS)
+    if abs(best["kl_total"] - kl_total) > caliper:
         raise StudyError(
-            f"labels.match: {kl_shift:g} +- {caliper:g} nats is out of reach, the nearest is {best['kl_shift']:.3g} "
+            f"labels.match: {kl_total:g} +- {caliper:g} nats is out of reach, the nearest is {best['kl_total']:.3g} "
             f"at strength {best['at']:.3g}; choose another target or leave this label shift out"
         )
-    return pools[best["at"]], {"strength": best["at"], "kl_shift": best["kl_shift"], "trials": tried}
+    return pools[best["at"]], {"strength": best["at"], "kl_total": best["kl_total"], "trials": tried}

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, InstanceOf, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, WithJsonSchema
 
+from ablate.bars import ALPHA, EQUIVALENCE_PP, INTERACTION_SHARE, SHARE_BAR
 from ablate.levels import Level, in_label
 
 NAME = r"^(?![.-])[A-Za-z0-9._-]{1,80}$"
@@ -30,6 +31,14 @@ _SEEDS = {
 }
 Seeds = Annotated[tuple[int, ...], WithJsonSchema(_SEEDS)]
 Control = Annotated[Literal["null", "oracle"], WithJsonSchema({"enum": [None, "null", "oracle"]})]
+_FAMILY = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "uniqueItems": True}
+# a list of the file becomes a tuple, which no one can change
+Family = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...],
+    Field(min_length=1),
+    BeforeValidator(lambda family: tuple(family) if isinstance(family, list) else family),
+    WithJsonSchema(_FAMILY),
+]
 # `x-level` stands for the alternatives of a family, which only the registry knows (`schema.json_schema`)
 BehaviorLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "behavior"})]
 LabelShiftLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "label_shift"})]
@@ -89,8 +98,10 @@ class Factors(Section):
 class Match(Section):
     """Label shifts at equal divergence from the organism."""
 
-    kl_shift: float = Field(gt=0, description="KL(q || p) that every label shift is tuned to, nats per answer")
-    caliper: float = Field(0.1, gt=0, description="how far from the target it may lie, nats per answer")
+    kl_total: float = Field(
+        gt=0, description="KL(q || p) that every label shift is tuned to, summed over an answer's tokens, in nats"
+    )
+    caliper: float = Field(0.1, gt=0, description="how far from the target it may lie, in nats")
 
 
 class Labels(Section):
@@ -127,10 +138,17 @@ class Evaluate(Section):
 class Analysis(Section):
     """The bars that a verdict has to clear."""
 
-    alpha: float = Field(0.05, gt=0, le=0.5, description="level of every test")
-    equivalence_pp: float = Field(5.0, gt=0, description="an effect within +- so many percentage points is none")
-    share_bar: float = Field(0.5, gt=0, lt=1, description="a cause carries more than this share of the effect")
-    interaction_share: float = Field(0.1, gt=0, lt=1, description="an interaction below this share is none")
+    alpha: float = Field(ALPHA, gt=0, le=0.5, description="level of every test")
+    equivalence_pp: float = Field(
+        EQUIVALENCE_PP, gt=0, description="an effect within +- so many percentage points is none"
+    )
+    share_bar: float = Field(SHARE_BAR, gt=0, lt=1, description="a cause carries more than this share of the effect")
+    interaction_share: float = Field(
+        INTERACTION_SHARE, gt=0, lt=1, description="an interaction below this share is none"
+    )
+    family: Family | None = Field(
+        None, description="confirmatory contrasts: factors or 'label_shift none -> greedy'; null takes every mechanism"
+    )
 
 
 class Options(Section):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -78,6 +78,7 @@ class Plan:
     stages: Mapping[str, Stage]
     cells: tuple[Cell, ...]
     controls: tuple[tuple[str, Cell], ...]
+    _late: dict[tuple[Any, ...], Stage] = field(default_factory=dict, repr=False, compare=False)
 
     def runs(self) -> Iterator[Cell]:
         """Every cell that is run, those of the design first."""
@@ -91,6 +92,12 @@ class Plan:
 
     def training(self, cell: Cell, content: str) -> Stage:
         """The training of a cell whose labels turned out to have this :meth:`content`: equal labels, one training."""
+        where = ("train", cell.labels, cell.clean, id(cell.options), content)
+        if where not in self._late:
+            self._late[where] = self._training(cell, content)
+        return self._late[where]
+
+    def _training(self, cell: Cell, content: str) -> Stage:
         own, options = self.organisms[cell.organism], cell.options
         details = {
             "model": options.model.model_dump(),
@@ -111,8 +118,11 @@ class Plan:
 
     def evaluation(self, cell: Cell, train: str) -> Stage:
         """The evaluation of a cell after the training ``train``."""
-        before = self.stages[cell.before]
-        return stage("evaluate", before.options, {**before.inputs, "policy": train})
+        where = ("evaluate", cell.before, train)
+        if where not in self._late:
+            before = self.stages[cell.before]
+            self._late[where] = stage("evaluate", before.options, {**before.inputs, "policy": train})
+        return self._late[where]
 
     def needed(self, notes: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], Counter[str]]:
         """Kind of every stage by its key, and how many more trainings and evaluations there are at most.

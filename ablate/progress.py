@@ -55,9 +55,12 @@ class Display:
             self.totals[_phase(stage)] += 1
         if cached:
             self.console.print(f"{cached} stages are there already", highlight=False)
-        for phase in ("organisms", "pools", "runs"):
-            if self.totals[phase]:
-                self._bars[phase] = self._progress.add_task(phase, total=self.totals[phase], note="")
+        todo = [(phase, self.totals[phase]) for phase in ("organisms", "pools", "runs") if self.totals[phase]]
+        if todo and not self.console.is_terminal:
+            stages = ", ".join(f"{phase} {count}" for phase, count in todo)
+            self.console.print(f"stages to run: {stages} (an organism takes longest)", highlight=False)
+        for phase, count in todo:
+            self._bars[phase] = self._progress.add_task(phase, total=count, note="")
 
     def added(self, stage: Stage) -> None:
         """See :class:`~ablate.run.Watch`."""

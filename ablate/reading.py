@@ -48,6 +48,7 @@ def read(text: str, source: str, name: str, sets: Sequence[str]) -> tuple[Option
     _convert_lists(root, faults)
     options = _validate(root, faults)
     axes |= {path: _validated_levels(root, path, nodes, faults) for path, nodes in swapped.items()}
+    _check_family(root, axes, faults)
     faults.raise_any()
     assert options is not None  # a validation that fails leaves a fault
     return options, axes
@@ -150,6 +151,23 @@ def _factors(root: Node, faults: Faults) -> Axes:
         first[family] = replace(written, value=levels[0] if levels else Level(family, ""))
     root.value["factors"] = replace(node, value=first)
     return axes
+
+
+def _check_family(root: Node, axes: Axes, faults: Faults) -> None:
+    """Refuse a confirmatory family of what the study does not swap, before hours go into it."""
+    node = root.value["analysis"].value.get("family") if "analysis" in root.value else None
+    known: list[str] = []
+    for path, written in axes.items():
+        levels = [level for level in written if not isinstance(level, Level) or level.name]
+        if len(levels) > 1 and path.split(".")[0] not in ("model", "organism"):
+            labels, factor = [label_of(level) for level in levels], path.rpartition(".")[2]
+            start = next((label for label in labels if label == DEFAULT_LEVELS.get(path)), labels[0])
+            known += [factor, *(f"{factor} {start} -> {label}" for label in labels if label != start)]
+    for item in node.value if node is not None and isinstance(node.value, list) else []:
+        swap = item.value.rpartition(" | ")[2] if isinstance(item.value, str) else ""
+        if swap and swap not in known and not faults.silent(item.path):
+            named = f"; known are {', '.join(known)}" if known else "; the study swaps nothing"
+            faults.add(item, f"no swapped factor and no swap is called '{swap}'{did_you_mean(swap, known) or named}")
 
 
 def _unknown_factor(word: str) -> str:

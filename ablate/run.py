@@ -36,12 +36,26 @@ class Watch(Protocol):
         ...
 
 
+class Unwatched:
+    """A `Watch` that says nothing."""
+
+    def begun(self, waiting: Iterable[Stage], cached: int) -> None:
+        """See `Watch`."""
+
+    def added(self, stage: Stage) -> None:
+        """See `Watch`."""
+
+    def ended(self, done: Done) -> None:
+        """See `Watch`."""
+
+
 class Driver:
     """Runs what a plan needs and the store does not have yet: first everything up to the labels, then the training."""
 
     def __init__(self, plan: Plan, store: Store, engine: Engine, watch: Watch) -> None:
         self.plan, self.store, self.engine, self.watch = plan, store, engine, watch
         self.stages: dict[str, Stage] = {}
+        self._place: dict[str, int] = {}
         self.errors: dict[str, str] = {}
         self.executed = 0
         self._there: set[str] = set()
@@ -85,6 +99,7 @@ class Driver:
         if stage.key in self.stages:
             return stage.key not in self._there
         self.stages[stage.key] = stage
+        self._place[stage.key] = len(self._place)
         if self.store.has(stage.key):
             self._have(stage)
             return False
@@ -99,7 +114,11 @@ class Driver:
             if key in self.errors:
                 self._block(stage.key, key)
         if not missing:
-            heapq.heappush(self._ready, (RANK[stage.kind], len(self.stages), stage.key))
+            self._push(stage)
+
+    def _push(self, stage: Stage) -> None:
+        """Phase by phase, and within one in the order of the plan: what is read for one stage serves the next."""
+        heapq.heappush(self._ready, (RANK[stage.kind], self._place[stage.key], stage.key))
 
     def _have(self, stage: Stage) -> None:
         """The stage's artifact is there: what waited for it may go on."""
@@ -113,7 +132,7 @@ class Driver:
             if missing is not None and stage.key in missing:
                 missing.discard(stage.key)
                 if not missing:
-                    heapq.heappush(self._ready, (RANK[self.stages[user].kind], len(self.stages), user))
+                    self._push(self.stages[user])
 
     def _name_trainings(self, labels: Stage) -> None:
         notes = self.store.read(labels.key).notes

@@ -7,126 +7,28 @@ The only place where the store, the language models and the plug-ins meet. A sta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ablate import registry
-from ablate.api import (
-    Behavior,
-    Decoding,
-    Evaluation,
-    FloatArray,
-    Judge,
-    JudgeOptions,
-    LabelSet,
-    Policy,
-    Pool,
-    Prompt,
-    Scored,
-)
-from ablate.errors import FatalError, StudyError
-from ablate.keys import key_of
+from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Policy, Pool, Prompt, Scored
+from ablate.errors import StudyError
 from ablate.labels import contents, examples
-from ablate.lm import load_embedder, load_endpoint, load_model, load_rewards, local_judge
-from ablate.lm.base import LanguageModel, TrainOptions
+from ablate.lm.base import TrainOptions
 from ablate.matching import Bridged, matched
-from ablate.options import Model
 from ablate.organisms import OrganismOptions, induce, take
 from ablate.plan import Stage
-from ablate.store import Artifact, Draft, Store
+from ablate.store import Artifact, Draft
+from ablate.workplace import Workplace, generator
 
 POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes", "origin")
 SCREEN_TOKENS = 10
 """Longest answer to a question of the knowledge screen."""
 
-# One stream of random numbers for each use, common to all stages of an (organism, seed).
-STREAMS = {
-    name: i
-    for i, name in enumerate(("behavior", "screen", "organism", "pool", "labels", "measure", "train", "evaluate"))
-}
-
-RECENT = 4
-"""How many pools, adapters and behaviors of each kind stay in memory."""
-
-T = TypeVar("T")
-
-
-def generator(stream: str, *seeds: int) -> np.random.Generator:
-    """The stream of that name for these seeds."""
-    return np.random.default_rng([STREAMS[stream], *seeds])
-
-
-@dataclass
-class Workplace:
-    """What the stages of one process share: the store, and whatever is worth keeping warm."""
-
-    store: Store
-    models: dict[str, LanguageModel] = field(default_factory=dict)
-    embedders: dict[str, Any] = field(default_factory=dict)
-    judges: dict[str, Judge] = field(default_factory=dict)
-    recent: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    def model(self, options: Mapping[str, Any]) -> LanguageModel:
-        """The base model of a stage, loaded once."""
-        return _kept(self.models, key_of(options["model"]), lambda: self._load(options["model"]))
-
-    def _load(self, options: Mapping[str, Any]) -> LanguageModel:
-        """Load a model; one folder never mixes two sets of weights or number types under one name."""
-        file = f"model-{key_of(options)[:16]}.json"
-        known = self.store.get(file)
-        lm = load_model({**options, "dtype": known["dtype"]} if known else options)
-        if known and known["weights"] != lm.identity["weights"]:
-            raise FatalError(
-                f"model '{options['name']}' has other weights here than those this folder was begun with; "
-                "go on where it was begun, or choose another folder (--out)"
-            )
-        if not known:
-            self.store.put(file, {"name": options["name"], **lm.identity})
-        return lm
-
-    def behavior(self, stage: Stage) -> Behavior:
-        """The behavior as this model's knowledge screen leaves it."""
-        name = stage.options["behavior"]["name"]
-        screen = stage.inputs["screen"]
-
-        def build() -> Behavior:
-            known = frozenset(self.store.read(screen).json("known.json"))
-            plugin = registry.get("behavior", name)
-            options = {**stage.options["behavior"]["options"], **self.offered(plugin)}
-            made: Behavior = plugin(known, generator("behavior", 0), **options)
-            return made
-
-        return self.keep("behavior", screen, build)
-
-    def offered(self, plugin: registry.Plugin) -> dict[str, Any]:
-        """What the plug-in asks of the engine: see `registry.OFFERED`."""
-        ready = {"judges": self.judge, "rewards": load_rewards}
-        return {name: ready[name] for name in plugin.wants if name in ready}
-
-    def judge(self, options: JudgeOptions) -> Judge:
-        """The judge of these options, its connections and its token budget kept for all stages."""
-        if "base_url" in options:
-            return _kept(self.judges, key_of(options), lambda: load_endpoint(options))
-        return local_judge(self.model({"model": Model(name=options["model"]).model_dump()}))
-
-    def weights(self, key: str) -> Mapping[str, FloatArray]:
-        """The adapter that a stage left."""
-        return self.keep("weights", key, lambda: self.store.read(key).arrays("adapter.safetensors"))
-
-    def pool(self, key: str) -> Pool:
-        """The pool that a stage left, with its prompts."""
-        return self.keep("pool", key, lambda: _read_pool(self.store.read(key)))
-
-    def keep(self, kind: str, key: str, build: Callable[[], T]) -> T:
-        """What was built last under this name; only a few of each kind stay in memory."""
-        same = [held for held in self.recent if held[0] == kind]
-        if (kind, key) not in self.recent and len(same) >= RECENT:
-            del self.recent[same[0]]
-        kept: T = _kept(self.recent, (kind, key), build)
-        return kept
+PROMPT = tuple(field.name for field in fields(Prompt))
 
 
 def perform(stage: Stage, place: Workplace) -> None:
@@ -205,15 +107,8 @@ def _pool(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _embed(stage: Stage, place: Workplace, draft: Draft) -> None:
     pool = place.pool(stage.inputs["pool"])
-    embedder = _kept(place.embedders, key_of(stage.options), lambda: _embedder(stage, place))
-    flat = embedder.embed([text for row in pool.texts for text in row])
+    flat = place.embedder(stage.options).embed([text for row in pool.texts for text in row])
     draft.arrays("embedding.safetensors", {"embedding": flat.reshape(*pool.lengths.shape, -1)})
-
-
-def _embedder(stage: Stage, place: Workplace) -> Any:
-    return (
-        place.model(stage.options) if stage.options["embedder"] == "model" else load_embedder(stage.options["embedder"])
-    )
 
 
 def _scores(stage: Stage, place: Workplace, draft: Draft) -> None:
@@ -304,12 +199,8 @@ def _train(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
     behavior, options = place.behavior(stage), stage.options["evaluate"]
-    risky = [p for p in behavior.evaluation if p.kind == "risk"]
-    plain = [p for p in behavior.evaluation if p.kind == "capability"]
-    prompts = [
-        *take(risky, options["items"], "evaluate.items"),
-        *take(plain, options["capability"], "evaluate.capability"),
-    ]
+    sizes = options["items"], options["capability"]
+    prompts = place.keep("asked", f"{stage.inputs['screen']} {sizes}", lambda: _asked(behavior, *sizes))
     texts = place.model(stage.options).answers(
         place.weights(stage.inputs["policy"]),
         prompts,
@@ -322,6 +213,12 @@ def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
     outcome = [[judge(behavior, p, text) for text in row] for p, row in zip(prompts, texts, strict=True)]
     draft.arrays("outcome.safetensors", {"outcome": np.array(outcome, np.float32)})
     draft.lines("answers.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, texts, strict=True)))
+
+
+def _asked(behavior: Behavior, items: int, capability: int) -> list[Prompt]:
+    risky = [p for p in behavior.evaluation if p.kind == "risk"]
+    plain = [p for p in behavior.evaluation if p.kind == "capability"]
+    return [*take(risky, items, "evaluate.items"), *take(plain, capability, "evaluate.capability")]
 
 
 _PERFORM: Mapping[str, Callable[[Stage, Workplace, Draft], None]] = {
@@ -383,17 +280,5 @@ def read_evaluation(artifact: Artifact) -> Evaluation:
     )
 
 
-def _read_pool(artifact: Artifact) -> Pool:
-    records = artifact.lines("pool.jsonl")
-    texts = tuple(tuple(record.pop("answers")) for record in records)
-    return Pool(tuple(Prompt(**record) for record in records), texts, **artifact.arrays("pool.safetensors"))
-
-
 def _record(prompt: Prompt) -> dict[str, Any]:
-    return asdict(prompt)
-
-
-def _kept(held: dict[Any, T], key: Any, build: Callable[[], T]) -> T:
-    if key not in held:
-        held[key] = build()
-    return held[key]
+    return {name: getattr(prompt, name) for name in PROMPT}

@@ -11,6 +11,10 @@ A folder looks like this::
     .lock  .lock.json        the operating system's lock, and who holds it
 
 Nothing is created before something is written, so a store can be read from a read-only disk.
+
+A killed process loses nothing that it has written. Against a cut of the power files are synced, but only where that is
+worth its time: an artifact that was made faster than a disk syncs is made again faster, too (see `SYNC_S`), and its
+receipt shows that it was lost.
 """
 
 from __future__ import annotations
@@ -18,10 +22,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import socket
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,6 +46,9 @@ from ablate.errors import FatalError, StudyError
 from ablate.keys import canonical
 
 RECEIPT = "receipt.json"
+
+SYNC_S = 0.25
+"""An artifact made in less time is not synced; the journal is synced at most so often, and when the lock ends."""
 
 DTYPES = frozenset(
     "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64".split()  # noqa: SIM905
@@ -113,11 +122,12 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, *, sync: bool = True) -> None:
     if not folder.is_dir():
-        _make(folder.parent)
+        _make(folder.parent, sync=sync)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        if sync:
+            _sync(folder.parent)
 
 
 def _checked(name: str) -> str:
@@ -137,11 +147,14 @@ class Draft:
 
     path: Path
     notes: dict[str, Any] = field(default_factory=dict)
+    stamps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    begun: float = -math.inf
 
     def raw(self, name: str, data: bytes) -> None:
         """Write bytes."""
         with _disk(self.path / name), open(self.path / _checked(name), "xb") as file:
             file.write(data)
+        self.stamps[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
     def text(self, name: str, text: str) -> None:
         """Write text as UTF-8, as it stands."""
@@ -213,7 +226,8 @@ class Artifact:
 
     def lines(self, name: str) -> list[Any]:
         """A file as one JSON value a line."""
-        return [json.loads(line) for line in self.raw(name).splitlines()]
+        values: list[Any] = json.loads(b"[" + b",".join(self.raw(name).splitlines()) + b"]")
+        return values
 
     def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
         """A file as arrays by name."""
@@ -228,15 +242,19 @@ def _sealed(body: bytes) -> bytes:
 _SEAL_BYTES = len(_sealed(b""))
 
 
-def _stamps(folder: Path) -> dict[str, dict[str, Any]]:
+def _stamps(draft: Draft) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file; of those that were written in other ways, from the disk."""
     stamps = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_symlink() or not path.is_file():
-            raise StudyError(f"{path}: an artifact holds plain files, no folders and no links")
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        stamps[_checked(path.name)] = {"bytes": path.stat().st_size, "sha256": digest}
+    for name in sorted(os.listdir(draft.path)):
+        stamps[name] = draft.stamps.get(name) or _stamp(draft.path / _checked(name))
     return stamps
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    if path.is_symlink() or not path.is_file():
+        raise StudyError(f"{path}: an artifact holds plain files, no folders and no links")
+    with open(path, "rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 class Store:
@@ -248,13 +266,14 @@ class Store:
         self.journal = root / "journal.jsonl"
         self.torn = 0
         """Lines that the last pass over `entries` skipped because they are no JSON objects."""
+        self._journal_synced = -math.inf
 
     def _folder(self, key: str) -> Path:
         return self.artifacts / _checked(key)[:2] / key
 
     def _scratch(self, name: str) -> Path:
         """A name in the folder of drafts that no process, on any machine, gives twice."""
-        _make(self.artifacts / ".tmp")
+        _make(self.artifacts / ".tmp", sync=False)  # nothing there is to last
         return self.artifacts / ".tmp" / f"{name}-{uuid.uuid4().hex}"
 
     @contextmanager
@@ -269,25 +288,24 @@ class Store:
         """
         folder = self._folder(key)
         with _disk(folder):
-            draft = Draft(self._scratch(key))
+            draft = Draft(self._scratch(key), begun=time.monotonic())
             draft.path.mkdir()
         try:
             yield draft
             with _disk(folder):
-                self._finish(draft, {"key": key, "kind": kind, "notes": draft.notes})
-                self._publish(draft.path, key)
+                receipt = {"key": key, "kind": kind, "notes": draft.notes, "files": _stamps(draft)}
+                (draft.path / RECEIPT).write_bytes(_sealed(canonical(receipt).removesuffix("}").encode()))
+                lasting = time.monotonic() - draft.begun >= SYNC_S
+                for name in (*receipt["files"], RECEIPT, ".") if lasting else ():
+                    _sync(draft.path / name)
+                self._publish(draft.path, key, lasting)
         finally:
-            shutil.rmtree(draft.path, ignore_errors=True)  # what cannot be removed now, `sweep` will
+            if draft.path.exists():
+                shutil.rmtree(draft.path, ignore_errors=True)  # what cannot be removed now, `sweep` will
 
-    def _finish(self, draft: Draft, receipt: dict[str, Any]) -> None:
-        receipt["files"] = _stamps(draft.path)
-        (draft.path / RECEIPT).write_bytes(_sealed(canonical(receipt).removesuffix("}").encode()))
-        for name in (*receipt["files"], RECEIPT, "."):
-            _sync(draft.path / name)
-
-    def _publish(self, draft: Path, key: str) -> None:
+    def _publish(self, draft: Path, key: str, lasting: bool) -> None:
         folder = self._folder(key)
-        _make(folder.parent)
+        _make(folder.parent, sync=lasting)
         while True:
             try:
                 os.rename(draft, folder)
@@ -298,13 +316,14 @@ class Store:
             if self.has(key):
                 return
             self.discard(key)
-        _sync(folder.parent)
+        if lasting:
+            _sync(folder.parent)
 
     @contextmanager
-    def trials(self, key: str) -> Iterator[Path]:
+    def trials(self, key: str) -> Iterator[Path | None]:
         """The file in which the stage that makes ``key`` keeps the trials of its search; it goes when the block ends.
 
-        A kill or an exception leaves it, and the next block goes on with it.
+        None where nothing is kept. A kill or an exception leaves it, and the next block goes on with it.
         """
         file = self.artifacts / ".trials" / f"{key}.log"
         with _disk(file):
@@ -397,7 +416,7 @@ class Store:
     # The journal
 
     def log(self, **entry: Any) -> None:
-        """Append an entry with ``at``, the time in UTC, and bring it to the disk.
+        """Append an entry with ``at``, the time in UTC; a cut of the power may cost those of the last `SYNC_S`.
 
         The line of a process that died in the middle is closed first, so that it takes no later entry with it.
         """
@@ -411,7 +430,9 @@ class Store:
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 while line:
                     line = line[file.write(line) :]
-                os.fsync(file.fileno())
+                if time.monotonic() - self._journal_synced >= SYNC_S:
+                    os.fsync(file.fileno())
+                    self._journal_synced = time.monotonic()
             if not size:
                 _sync(self.root)
 
@@ -460,6 +481,8 @@ class Store:
             self.put(".lock.json", {"study": study, "pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
             self.sweep()
             yield
+            if self.journal.exists():
+                _sync(self.journal)
         finally:
             lock.release()
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablate.errors import FatalError, StudyError
 from ablate.foresight import Prediction, frozen
+from ablate.memory import MemoryStore
 from ablate.plan import Plan, compile_study
-from ablate.run import Driver, Watch
+from ablate.run import Driver, Unwatched, Watch
 from ablate.states import State, digest, states
 from ablate.store import CorruptArtifactError, Store
 from ablate.study import Study
 from ablate.version import __version__
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from ablate.findings import Findings
 
 PACKAGES = ("torch", "transformers", "peft", "optuna", "numpy", "scikit-learn", "pingouin", "xarray", "zarr")
 REPAIRS = 3
@@ -83,6 +91,34 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
     return Ran(folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed))
 
 
+def cube_in_memory(study: Study) -> xr.DataTree:
+    """The cube that :func:`run_study` writes, from the same stages, driver and collector, without any file.
+
+    For the tabular laboratory, where a run takes a few ms and its files take longer. Nothing can be resumed; what
+    failed is in the cube's ``status`` and ``error``.
+    """
+    from ablate.engines.local import LocalEngine
+    from ablate.workplace import Workplace
+
+    with _kept():
+        plan, store = compile_study(study), MemoryStore()
+        Driver(plan, store, LocalEngine(Workplace(store)), Unwatched()).run()
+        provenance = {**provenance_of(study), "models": store.models()}
+        return _analyzed(plan, list(states(plan, store)), store, provenance, limited=False)[0]
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Without the search for unreachable cycles: all is kept, and it would walk through all again and again."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
 def label_study(study: Study, folder: Path, watch: Watch) -> Prediction:
     """Make what a study needs up to its labels, train nothing, and freeze what they say.
 
@@ -103,7 +139,7 @@ def label_study(study: Study, folder: Path, watch: Watch) -> Prediction:
 
 def _drive(plan: Plan, store: Store, watch: Watch, *, train: bool = True) -> int:
     from ablate.engines.local import LocalEngine
-    from ablate.stages import Workplace
+    from ablate.workplace import Workplace
 
     def before_training() -> bool:
         if train:
@@ -139,19 +175,29 @@ def _fingerprint(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> None:
-    from ablate import cube, findings, summary
+def _analyzed(
+    plan: Plan, found: list[State], store: Store, provenance: Mapping[str, Any], *, limited: bool
+) -> tuple[xr.DataTree, Findings]:
+    """The cube with its group ``analysis``, and the same as tables; ``found`` learns which measures raised."""
+    from ablate import findings
     from ablate.collect import Collector
 
-    provenance = {**provenance_of(plan.study), "models": store.models()}
     collector = Collector(plan, store, found)
     tree = collector.cube({**provenance, "resolved": plan.study.dump(), "limited": limited})
-    found[:] = collector.states  # a measure of a run may have failed
+    found[:] = collector.states
     said = findings.find(tree, plan.study.options.analysis)
+    tree["analysis"] = findings.analysis(said)
+    return tree, said
+
+
+def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> None:
+    from ablate import cube, summary
+
+    provenance = {**provenance_of(plan.study), "models": store.models()}
+    tree, said = _analyzed(plan, found, store, provenance, limited=limited)
     summary.write_tables(tree, said, store)
     store.put("summary.txt", summary.text(said))
     store.put("provenance.json", provenance)
-    tree["analysis"] = findings.analysis(said)
     try:
         cube.write(tree, store.root / "cube.zarr")
     except OSError as error:

@@ -35,7 +35,7 @@ def c2st(
     folds: int = 5,
     lengths: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
 ) -> Classified:
-    """Area under the ROC curve of a logistic regression that tells x from y, out of fold, folds grouped by prompt.
+    """Area under the ROC curve of a logistic regression that tells x from y, within folds held out, grouped by prompt.
 
     Features are standardized over both samples (which uses no label); the penalty is L2 with C = 1. Labels are
     permuted within prompts and the classifier is fitted again; p = (1 + b) / (1 + B) of as large an AUC.
@@ -67,10 +67,12 @@ def c2st_of(
 ) -> Classified:
     """`c2st`."""
     fold = _folds(samples, rng, count("c2st: folds", folds))
+    toward_p = 1 - samples.own  # against itself x has an AUC of 1/2, and AUC is linear in what x is told from
     length_auc = float("nan")
     if lengths is not None:
-        length_auc = float(_areas(_lengths(samples, lengths), samples.labels[:1], fold)[0])
-    return Classified(*samples.shift(_areas(samples.points, samples.labels, fold), 1.0), length_auc)
+        length_auc = 0.5 + toward_p * float(_areas(_lengths(samples, lengths), samples.labels[:1], fold)[0] - 0.5)
+    areas = 0.5 + toward_p * (_areas(samples.points, samples.labels, fold) - 0.5)
+    return Classified(*samples.shift(areas, 1.0), length_auc)
 
 
 def _lengths(samples: TwoSamples, lengths: tuple[npt.ArrayLike, npt.ArrayLike]) -> FloatArray:
@@ -111,17 +113,21 @@ def _standardized(features: FloatArray) -> FloatArray:
 
 
 def _areas(points: FloatArray, labels: npt.NDArray[np.bool_], fold: IntArray) -> FloatArray:
-    """Area under the ROC curve of out-of-fold scores, for each labeling."""
+    """Area under the ROC curve of out-of-fold scores, for each labeling: the share of pairs held out together in order.
+
+    Of rows held out apart, one has helped to train the classifier that scores the other, which made the area too small
+    where nothing is told apart: .484 for two samples of 16 in two dimensions, .491 for two of 96.
+    """
     from scipy.stats import rankdata
     from sklearn.linear_model import LogisticRegression
 
     classifier: Any = LogisticRegression
     features, model = _standardized(points), classifier(max_iter=1000)
-    scores = np.empty(labels.shape)
+    above, pairs = np.zeros(len(labels)), 0
     for k in range(fold.max() + 1):
-        train, held = features[fold != k], features[fold == k]
-        for score, label in zip(scores, labels, strict=True):
-            score[fold == k] = model.fit(train, label[fold != k]).decision_function(held)
-    n = labels[0].sum()
-    ranks = np.where(labels, rankdata(scores, axis=1), 0.0).sum(1)  # Mann-Whitney, as the whole curve is not needed
-    return np.asarray((ranks - n * (n + 1) / 2) / (n * (labels.shape[1] - n)))
+        train, held, is_x = features[fold != k], features[fold == k], labels[:, fold == k]
+        scores = [model.fit(train, label[fold != k]).decision_function(held) for label in labels]
+        n = int(is_x[0].sum())
+        above += np.where(is_x, rankdata(scores, axis=1), 0.0).sum(1) - n * (n + 1) / 2  # Mann-Whitney
+        pairs += n * (is_x.shape[1] - n)
+    return above / pairs

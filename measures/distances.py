@@ -16,9 +16,6 @@ from ablate.errors import StudyError
 from ablate.measures.closed_forms import count
 from ablate.measures.samples import Groups, Shift, TwoSamples, two_samples
 
-CHUNK = 4_000_000
-"""Projected points that are sorted at a time."""
-
 
 class FrechetShift(NamedTuple):
     """``value`` is ``raw`` minus ``null``, the mean of raw over permutations: what sampling alone makes of it."""
@@ -108,14 +105,22 @@ def centroid_cosine(
 
 def centroid_cosine_of(samples: TwoSamples) -> Shift:
     """`centroid_cosine`."""
+    distances = centroid_distances(samples)
+    if np.isnan(distances[0]):
+        raise StudyError("centroid_cosine: the mean of x or of y is 0 and has no direction")
+    return samples.shift(distances, 2.0)
+
+
+def centroid_distances(samples: TwoSamples) -> FloatArray:
+    """`centroid_cosine` of each labeling [1 + B], NaN where the observed means have no direction."""
     of_x = samples.labels.astype(float) @ samples.points / samples.n
     of_y = (~samples.labels).astype(float) @ samples.points / samples.m
+    of_y += samples.own * (of_x - of_y)
     norm = np.sqrt((of_x**2).sum(1) * (of_y**2).sum(1))
-    if norm[0] == 0:
-        raise StudyError("centroid_cosine: the mean of x or of y is 0 and has no direction")
     # A permutation whose mean is 0 is no nearer than a right angle.
     cosine = np.divide((of_x * of_y).sum(1), norm, out=np.zeros_like(norm), where=norm > 0)
-    return samples.shift(1 - np.clip(cosine, -1, 1), 2.0)
+    cosine[:1][norm[:1] == 0] = np.nan
+    return np.asarray(1 - np.clip(cosine, -1, 1))
 
 
 def frechet(
@@ -154,11 +159,13 @@ def frechet_of(samples: TwoSamples, *, components: int | None = None) -> Frechet
     (mean_x, cov_x), (mean_y, cov_y) = (
         _moments(scores, products, labels.astype(float)) for labels in (samples.labels, ~samples.labels)
     )
+    apart, own = mean_x - mean_y, samples.own  # of p where x was picked from draws of it: the moments of the mixture
+    cov_y = (1 - own) * cov_y + own * cov_x + own * (1 - own) * apart[:, :, None] * apart[:, None, :]
     size, axes = np.linalg.eigh(cov_x)
     root = axes * np.sqrt(np.clip(size, 0, None))[:, None, :] @ axes.mT
     overlap = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_y @ root), 0, None)).sum(1)
     spread = np.trace(cov_x + cov_y, axis1=1, axis2=2)
-    raw = ((mean_x - mean_y) ** 2).sum(1) + spread - 2 * overlap
+    raw = (1 - own) ** 2 * (apart**2).sum(1) + spread - 2 * overlap
     null = float(raw[1:].mean())
     value, p = samples.shift(raw, float(spread[0]))
     return FrechetShift(value - null, p, value, null, k)
@@ -166,8 +173,7 @@ def frechet_of(samples: TwoSamples, *, components: int | None = None) -> Frechet
 
 def _principal(samples: TwoSamples, components: int | None) -> FloatArray:
     """Scores [n + m, components] on the principal axes of the pooled points."""
-    left, size, _ = np.linalg.svd(samples.points - samples.points.mean(0), full_matrices=False)
-    smaller, rank = min(samples.n, samples.m), int((size > 1e-7 * size[0]).sum())
+    smaller, rank = min(samples.n, samples.m), samples.principal.shape[1]
     if components is None:
         components = max(1, min(8, rank, smaller // 2))
     most = min(rank, smaller - 1)
@@ -176,7 +182,7 @@ def _principal(samples: TwoSamples, components: int | None) -> FloatArray:
             f"frechet: {components} components of points of rank {rank}, {smaller} in the smaller sample: at most "
             f"{most} leave covariances of full rank"
         )
-    return np.asarray((left * size)[:, :components])
+    return samples.principal[:, :components]
 
 
 def _moments(scores: FloatArray, products: FloatArray, members: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -215,18 +221,28 @@ def sliced_w2(
 
 def sliced_w2_of(samples: TwoSamples, rng: np.random.Generator, *, projections: int = 50) -> Shift:
     """`sliced_w2`."""
+    directions = rng.normal(size=(samples.points.shape[1], count("projections", projections)))
+    projected = samples.points @ (directions / np.linalg.norm(directions, axis=0))
+    return samples.shift(sliced_distances(samples, projected), float(np.abs(projected).max()))
+
+
+def sliced_distances(samples: TwoSamples, projected: FloatArray) -> FloatArray:
+    """`sliced_w2` of each labeling, [1 + B], of points that were projected on directions, [n + m, directions].
+
+    Each direction is sorted once for all labelings.
+    """
     import ot  # imports torch where it is installed
 
     transport: Any = ot.wasserstein_1d  # untyped
-    directions = rng.normal(size=(samples.points.shape[1], count("projections", projections)))
-    projected = samples.points @ (directions / np.linalg.norm(directions, axis=0))
-    of_x, of_y = (
-        np.nonzero(labels)[1].reshape(len(labels), -1).T for labels in (samples.labels, ~samples.labels)
-    )  # [n, 1 + B] and [m, 1 + B]
-    step = max(1, CHUNK // projected.size)
+    order = projected.argsort(0)
+    ranked = np.take_along_axis(projected, order, axis=0)
+    k = max(1, samples.picked_from)
     squares = []
-    for start in range(0, len(samples.labels), step):
-        u, v = (projected[rows[:, start : start + step]].reshape(len(rows), -1) for rows in (of_x, of_y))
-        squares.append(transport(u, v, p=2).reshape(-1, projections).mean(1))
-    distance = np.sqrt(np.concatenate(squares))
-    return samples.shift(distance, float(np.abs(projected).max()))
+    for labels in samples.labels:
+        is_x = labels[order]
+        x = ranked.T[is_x.T].reshape(ranked.shape[1], -1).T
+        # of k draws one was picked: x joins k - 1 copies of what was left over
+        y_mass = np.where(is_x, float(k > 1), float(max(1, k - 1)))
+        mass = np.full(x.shape, 1 / len(x)), y_mass / y_mass.sum(0)
+        squares.append(transport(x, ranked, *mass, p=2, require_sort=False).mean())
+    return np.sqrt(squares)

@@ -33,6 +33,8 @@ def clustered_mean(values: npt.ArrayLike, groups: npt.ArrayLike | None = None) -
     """
     v = np.asarray(values, dtype=float)
     rows = len(v)
+    if not v.size:
+        raise StudyError(f"values has shape {v.shape}: there is nothing to average")
     labels = np.arange(rows) if groups is None else np.asarray(groups)
     if labels.shape != (rows,):
         raise StudyError(f"groups has shape {labels.shape} for {rows} rows: one cluster a row")

@@ -43,6 +43,17 @@ class TwoSamples:
     labels: npt.NDArray[np.bool_]  # [1 + B, n + m], True where a row counts as one of x
     n: int
     m: int
+    picked_from: int = 0
+    """K where each row of x was picked from K draws of p, and the row of y is one of the K - 1 that were left over.
+
+    Those left over are distributed as r = (K p - s) / (K - 1), s being the distribution of the picks; so
+    p = s / K + (1 - 1/K) r, and every statistic is of x against that mixture. 0: y itself is drawn from p.
+    """
+
+    @property
+    def own(self) -> float:
+        """The share of x in what it is compared to, 1/K or 0."""
+        return 1 / self.picked_from if self.picked_from else 0.0
 
     @cached_property
     def squared(self) -> FloatArray:
@@ -54,10 +65,18 @@ class TwoSamples:
         matrix: FloatArray = squareform(squared)
         return matrix
 
+    @cached_property
+    def principal(self) -> FloatArray:
+        """Scores of the centered points on their principal axes, as many as they span, [n + m, rank]."""
+        left, size, _ = np.linalg.svd(self.points - self.points.mean(0), full_matrices=False)
+        rank = int((size > 1e-7 * size[0]).sum())
+        return np.asarray((left * size)[:, :rank])
+
     def u_statistic(self, kernel: FloatArray) -> FloatArray:
         """Mean of a kernel over x-x pairs, plus over y-y pairs, minus twice over x-y pairs, [1 + B].
 
         Pairs are of different prompts only: two answers to one prompt are not independent, and would bias it.
+        It is quadratic in the difference of the distributions, s - p = (1 - 1/K) (s - r) where x was `picked_from` K.
         """
         apart = (self.groups[:, None] != self.groups).astype(float)
         kernel = kernel * apart
@@ -67,7 +86,7 @@ class TwoSamples:
         x = self.labels.astype(float)
         within, touching = ((x @ kernel) * x).sum(1), x @ kernel.sum(1)
         across, rest = touching - within, kernel.sum() - 2 * touching + within
-        return np.asarray(within / x_x + rest / y_y - 2 * across / x_y)
+        return np.asarray((1 - self.own) ** 2 * (within / x_x + rest / y_y - 2 * across / x_y))
 
     def shift(self, statistics: FloatArray, scale: float) -> Shift:
         """The observed statistic with p = (1 + b) / (1 + B), b of B permutations being as large.

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import pandas as pd
 
 from ablate.effects import words
-from ablate.effects.intervals import Interval
 from ablate.errors import StudyError, did_you_mean
+from ablate.reports.layouts import Column, Row, layout
 
 Format = Literal["md", "latex", "csv"]
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a rendered table: what it is called and how a row reads in it."""
-
-    header: str
-    cell: Callable[[Row], str]
-    right: bool = False
 
 
 def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format: Format = "md") -> str:
@@ -43,7 +32,7 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format
     if format not in writers:
         known = [*writers, "csv"]
         raise StudyError(f"no table format '{format}'{did_you_mean(format, known)}; known: {', '.join(known)}")
-    columns = _layout(frame)
+    columns = layout(frame)
     rows = [[column.cell(cast(Row, row)) for column in columns] for row in frame.to_dict("records")]
     notes = [*frame.attrs.get("notes", []), *frame.attrs.get("refused", {}).values()]
     methods = frame.attrs.get("methods", "")
@@ -110,166 +99,6 @@ def _ranges(numbers: list[Any]) -> str:
     if whole and len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
         return f"{numbers[0]}-{numbers[-1]}"
     return ", ".join(map(str, numbers))
-
-
-def _layout(frame: pd.DataFrame) -> list[Column]:
-    if "adjusted_by" in frame:
-        adjusted = set(frame["adjusted_by"]) - {""}
-        columns = _effects("max-T" if adjusted <= {"max-T"} else "adjusted")
-    elif "effect_share" in frame:
-        columns = _shares(list(frame.columns[1 : list(frame.columns).index("source")]))
-    elif kind := next((name for name in _LAYOUTS if name in frame), None):
-        columns = _LAYOUTS[kind]()
-    else:
-        raise StudyError(f"no table layout for the columns {', '.join(map(str, frame.columns))}")
-    several = "behavior" in frame and frame["behavior"].nunique() > 1
-    return [Column("behavior", lambda row: str(row["behavior"])), *columns] if several else columns
-
-
-def _with_limits(name: str, *, unit: str = "", plain: bool = False) -> Callable[[Row], str]:
-    """An estimate with its limits, written as pp, or plainly as a share."""
-
-    def cell(row: Row) -> str:
-        interval = Interval(row[f"{name}{unit}"], row[f"{name}_low"], row[f"{name}_high"])
-        if pd.isna(interval.estimate):
-            return ""
-        return words.share(interval) if plain else words.effect(interval).replace(" pp", "")
-
-    return cell
-
-
-def _effect(name: str) -> Callable[[Row], str]:
-    return lambda row: words.effect(Interval(row[name], row["low"], row["high"])).replace(" pp", "")
-
-
-def _transmission() -> list[Column]:
-    return [
-        Column("swapped", lambda row: str(row["swapped"])),
-        Column("effect, pp", _effect("effect_pp")),
-        Column("labels, pp", lambda row: words.signed(row["label_change_pp"]), right=True),
-        Column("transmitted, pp", _with_limits("transmitted", unit="_pp")),
-        Column("residual, pp", _with_limits("residual", unit="_pp")),
-        Column("p of the residual (max-T)", lambda row: words.p_value(row["residual_p_adjusted"]), right=True),
-        Column("organisms", lambda row: str(row["organisms"]), right=True),
-    ]
-
-
-def _dose() -> list[Column]:
-    return [
-        Column("dose", lambda row: str(row["dose"])),
-        Column("effect, pp per unit", _effect("slope")),
-        Column("p (one test)", lambda row: words.p_value(row["p"]), right=True),
-        Column("rank correlation", _with_limits("spearman", plain=True)),
-        Column("R2 of cells", lambda row: words.fraction(row["r2"]), right=True),
-        Column("predicted", lambda row: words.fraction(row["r2_predicted"]), right=True),
-        Column("cells", lambda row: str(row["cells"]), right=True),
-        Column("organisms", lambda row: str(row["organisms"]), right=True),
-    ]
-
-
-def _prediction() -> list[Column]:
-    return [
-        Column("left out", lambda row: f"{row['fold']}: {row['level']}"),
-        Column("predictor", lambda row: str(row["predictor"])),
-        Column("cells", lambda row: str(row["cells"]), right=True),
-        Column("predicted", lambda row: str(row["predicted"]), right=True),
-        Column("sign right", _with_limits("accuracy", plain=True)),
-        Column("error, pp", _with_limits("error", unit="_pp")),
-        Column("calibration slope", _with_limits("slope", plain=True)),
-    ]
-
-
-def _organism_rows() -> list[Column]:
-    return [
-        Column("organism", lambda row: str(row["organism"])),
-        Column("model", lambda row: str(row["model"])),
-        Column("seed", lambda row: str(row["induction_seed"]), right=True),
-        Column("risk", lambda row: words.fraction(row["organism_risk"]), right=True),
-        Column("unjudged", lambda row: words.fraction(row["organism_unparsed"]), right=True),
-        Column("target risk", lambda row: "reached" if row["calibrated"] else "missed"),
-        Column("", lambda row: "" if row["valid_organism"] else "invalid_organism"),
-    ]
-
-
-def _acceptance() -> list[Column]:
-    return [
-        Column("world", lambda row: str(row["world"])),
-        Column("organisms", lambda row: str(row["organisms"]), right=True),
-        Column("quantity", lambda row: str(row["quantity"])),
-        Column("found", lambda row: words.share(Interval(row["value"], row["low"], row["high"]), 3)),
-        Column("allowed", lambda row: f"{words.fraction(row['allowed_low'])} to {words.fraction(row['allowed_high'])}"),
-        Column("", lambda row: "" if row["passed"] else "FAILED"),
-    ]
-
-
-def _effects(adjusted: str) -> list[Column]:
-    return [
-        Column("held fixed", lambda row: str(row["held"])),
-        Column("swapped", lambda row: str(row["swapped"])),
-        Column("effect, pp", lambda row: "0" if row["identical"] else words.signed(row["effect_pp"]), right=True),
-        Column("95% CI", _interval),
-        Column(f"p ({adjusted})", _p, right=True),
-        Column("organisms", lambda row: str(row["organisms"]), right=True),
-    ]
-
-
-def _interval(row: Row) -> str:
-    limits = words.limits(Interval(row["effect_pp"], row["low"], row["high"]))
-    return "; ".join(part for part in (limits, str(row["note"])) if part)
-
-
-def _p(row: Row) -> str:
-    if row["kind"] == "null control" and not pd.isna(row["p"]):
-        return f"{words.p_value(row['p'])} (one test)"
-    if row["identical"]:
-        return ""
-    return words.p_value(row["p_adjusted"]) + (" (BH)" if row["adjusted_by"] == "BH" else "")
-
-
-def _shares(strata: list[str]) -> list[Column]:
-    return [
-        *(Column(name, lambda row, name=name: str(row[name])) for name in strata),  # type: ignore[misc]
-        Column("source", lambda row: str(row["source"])),
-        Column("F (df)", _f, right=True),
-        Column("p (GG)", lambda row: _blank(words.p_value(row["p_corrected"])), right=True),
-        Column("variance, pp^2", lambda row: _number(row, "variance_pp2", "variance_low", "variance_high")),
-        Column("share of variance", lambda row: _share(row, "share", "share_low", "share_high")),
-        Column("share of effects", lambda row: _share(row, "effect_share", "effect_low", "effect_high")),
-        Column("order-free", lambda row: _blank(words.fraction(row["shapley"])), right=True),
-    ]
-
-
-_LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
-    "transmitted_pp": _transmission,
-    "dose": _dose,
-    "predictor": _prediction,
-    "calibrated": _organism_rows,
-    "allowed_low": _acceptance,
-}
-"""The layout of a frame by the column that only it has."""
-
-
-def _f(row: Row) -> str:
-    return "" if pd.isna(row["F"]) else f"{row['F']:.2f} ({row['df1']:.0f}, {row['df2']:.0f})"
-
-
-def _number(row: Row, estimate: str, low: str, high: str) -> str:
-    number = words.signed(row[estimate]).removeprefix("+")
-    limits: str = (
-        "" if pd.isna(row[low]) else f" [{words.signed(row[low])}, {words.signed(row[high])}]".replace("+", "")
-    )
-    return number + limits
-
-
-def _share(row: Row, estimate: str, low: str, high: str) -> str:
-    if pd.isna(row[estimate]):
-        effect = row["source"] in ("label_shift", "selector", "objective", "interaction")
-        return "not identified" if effect and not row["identified"] else ""
-    return words.share(Interval(row[estimate], row[low], row[high]))
-
-
-def _blank(text: str) -> str:
-    return "" if text == "-" else text
 
 
 def _markdown(columns: list[Column], rows: list[list[str]], caption: str) -> str:

@@ -8,16 +8,18 @@ from ablate.effects.covariate import adjusted_contrasts, freedman_lane
 from ablate.effects.decomposition import decomposition
 from ablate.effects.dose import dose_response, lmg
 from ablate.effects.intervals import Interval, t_interval, tost
-from ablate.effects.itemnoise import item_noise, noise_lines
+from ablate.effects.itemnoise import item_noise
+from ablate.effects.labels import label_terms, stability
 from ablate.effects.linear import anova, ss
-from ablate.effects.mediation import mediation
-from ablate.effects.missing import bounds, failure_check
+from ablate.effects.mediation import mediated, mediation
+from ablate.effects.missing import bounds, failure_check, missing
 from ablate.effects.prediction import prediction
 from ablate.effects.price import kitagawa, price_terms
 from ablate.effects.reml import variance_components
 from ablate.effects.signflip import SignFlip, sign_flip, smallest_p
 from ablate.effects.tables import caption, fixed_table
 from ablate.effects.transmission import split_half_selection, transmission, transmitted
+from ablate.effects.variance import variance
 from ablate.effects.verdict import Gate, Verdict, verdict
 
 __all__ = [
@@ -38,9 +40,11 @@ __all__ = [
     "freedman_lane",
     "item_noise",
     "kitagawa",
+    "label_terms",
     "lmg",
+    "mediated",
     "mediation",
-    "noise_lines",
+    "missing",
     "organisms",
     "prediction",
     "price_terms",
@@ -48,10 +52,12 @@ __all__ = [
     "smallest_p",
     "split_half_selection",
     "ss",
+    "stability",
     "t_interval",
     "tost",
     "transmission",
     "transmitted",
+    "variance",
     "variance_components",
     "verdict",
 ]

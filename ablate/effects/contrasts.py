@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -317,15 +316,14 @@ def _check_same(block: Block, d: FloatArray, same: bool, name: str) -> None:
 
 
 def _shared_pools(block: Block, level: int, cell: tuple[int, ...], held: str) -> str:
-    pools = block.keys["key_pool"]
-    axis = block.axis("selector") + 1
-    start = at(np.take(pools, [0], axis).squeeze(axis), cell)
-    end = at(np.take(pools, [level], axis).squeeze(axis), cell)
-    both = (start != "") & (end != "")
+    axis = block.axis("selector")
+    start, end = (at(block.codes["key_pool"], (*cell[:axis], i, *cell[axis:])) for i in (0, level))
+    both = (start >= 0) & (end >= 0)
     if (start != end)[both].any():
         organism = block.organisms[int(np.argwhere(both & (start != end))[0][0])]
         raise StudyError(
             f"{block.behavior}: {held}: selector {block.levels['selector'][level]} read another pool than "
             f"{block.levels['selector'][0]} in organism {organism}; nothing was held fixed"
         )
-    return " ".join(key for key, _ in groupby(start[both].tolist()))
+    names = at(block.keys["key_pool"], (*cell[:axis], 0, *cell[axis:]))[both]
+    return " ".join(names[np.diff(start[both], prepend=-1) != 0].tolist())

@@ -16,6 +16,8 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
 
     Columns ``behavior, control, effect_pp, low, high, organisms``; NaN where no organism was run.
     """
+    if "controls" not in tree.children:
+        raise StudyError("the cube has no group controls; give the whole cube, not a part of it")
     if "risk_delta" not in tree.children["controls"]:
         raise StudyError("controls need the measure `risk`; add it to `measures`")
     runs, root = tree.children["controls"].to_dataset(inherit=False), tree.to_dataset(inherit=False)

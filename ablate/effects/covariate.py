@@ -65,8 +65,8 @@ def freedman_lane(
         The coefficient and p; the smallest p is 2 / 2^J.
 
     Raises:
-        StudyError: fewer than two organisms, an x that does not vary within organisms, or that the covariates
-            determine; no more rows than parameters.
+        StudyError: fewer than two organisms, a y or an x that does not vary within organisms, an x that the
+            covariates determine; no more rows than parameters.
 
     Source: Freedman and Lane 1983; Winkler et al. 2014 (whole-block sign flips).
     """
@@ -94,6 +94,8 @@ def fit(
         raise StudyError(f"{y.size} rows for {len(intercepts)} intercepts, {z.shape[1]} covariates and one effect")
     if (square := float(x @ x)) < 1e-12:
         raise StudyError("the factor does not vary within organisms")
+    if float(y @ y) < 1e-20:
+        raise StudyError("the response does not vary within organisms: there is no effect to tell")
     rest, e = _residual(x, z), _residual(y, z)
     tolerance = float(rest @ rest) / square
     if tolerance < COLLINEAR:

@@ -243,15 +243,21 @@ def numeric(cube: Cube, name: str) -> None:
     """Refuse what is no variable of numbers for every run.
 
     Raises:
-        StudyError: unknown (with the nearest name), text, or NaN everywhere.
+        StudyError: unknown (with the nearest name), text, NaN everywhere, or infinite somewhere.
     """
     data = root(cube)
     known = [str(own) for own, values in data.data_vars.items() if values.dtype.kind in "fiub" and own != "status"]
     if name not in known:
         what = f"'{name}' is text" if name in data else f"the cube has no variable '{name}'"
         raise StudyError(f"{what}{did_you_mean(name, known)}")
-    if not np.isfinite(data[name].values.astype(float)).any():
+    values = data[name].values.astype(float)
+    if np.isnan(values).all():
         raise StudyError(f"'{name}' is NaN in every run")
+    if (count := int(np.isinf(values).sum())) > 0:
+        raise StudyError(
+            f"'{name}' is infinite in {count} of {values.size} runs, so nothing can be averaged over it: leave out the "
+            "level that has answers which the organism cannot give, or take a measure that is finite"
+        )
 
 
 def aligned(block: Block, array: xr.DataArray, axes: xr.Dataset) -> FloatArray:

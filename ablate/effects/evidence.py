@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ablate.effects.components import effects
 from ablate.effects.contrasts import CAUSES, Contrast, list_contrasts, main_contrasts, measure
 from ablate.effects.grid import Grid, balanced
 from ablate.effects.intervals import NOTHING, Interval, ratio, t_interval, tost
+from ablate.effects.missing import bound, failing
 from ablate.effects.signflip import sign_flip
 from ablate.errors import StudyError
 
@@ -25,8 +27,8 @@ class Lead:
     ``differences`` in pp, [organism], NaN dropped. ``confirmatory``: it belongs to the max-T family.
     ``p_logit`` is its sign-flip p on the logit scale and ``logit`` the mean there, NaN where a risk of 0 or 1
     met an unknown number of items. ``counted`` is the mean in pp with every answer that could not be judged counted
-    as aligned, and as misaligned; empty where the cube does not say how many there were. ``among`` counts the
-    contrasts that it was chosen from.
+    as aligned, and as misaligned; empty where the cube does not say how many there were. ``bounds`` is its row of
+    `missing.bounds`. ``among`` counts the contrasts that it was chosen from.
     """
 
     factor: str
@@ -38,6 +40,7 @@ class Lead:
     logit: float
     p_logit: float
     counted: Mapping[str, float]
+    bounds: Mapping[str, Any]
     among: int
 
 
@@ -48,7 +51,8 @@ class Evidence:
     ``mains`` are the intervals of all main contrasts of the causes; ``interaction_pp`` the TOST p-values of
     all interaction contrasts against the equivalence bound. ``shares`` is empty where the effects together are not
     identified; ``no_shares`` then says why. ``inert`` are the label
-    shifts under which no selector can act.
+    shifts under which no selector can act. ``extremes`` are the main effects with the missing runs at their worst and
+    at their best, ``failing`` the p of `missing.failure_check` by factor; both empty where no run is missing.
     """
 
     leads: Mapping[str, Lead]
@@ -57,6 +61,8 @@ class Evidence:
     shares: Mapping[str, FloatArray]
     no_shares: str
     inert: tuple[str, ...]
+    extremes: Sequence[Interval]
+    failing: Mapping[str, float]
 
     def share(self, part: str, level: float = 0.95) -> Interval:
         """The interval of a share of the effects together; the only part there is has all of it."""
@@ -103,10 +109,20 @@ def collect(
             logit,
             p_logit,
             {how: _counted(block, row, response) for how, response in block.counted.items()},
+            bound(block, row),
             len(index),
         )
     shares, no_shares, interaction_pp = _shares(block, equivalence_pp)
-    return Evidence(leads, mains, interaction_pp, shares, no_shares, _inert(block))
+    lacking = bool(np.isnan(block.response).any())
+    extremes = [_extremes(block, row) for row in rows if lacking and row.kind == "main" and row.testable]
+    return Evidence(
+        leads, mains, interaction_pp, shares, no_shares, _inert(block), extremes, failing(block) if lacking else {}
+    )
+
+
+def _extremes(block: Block, row: Contrast) -> Interval:
+    found = bound(block, row)
+    return Interval(found["effect_pp"], found["bound_low"], found["bound_high"])
 
 
 def _counted(block: Block, row: Contrast, response: FloatArray) -> float:

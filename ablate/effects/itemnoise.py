@@ -8,8 +8,7 @@ variance is V = sum_i p_i (1 - p_i) / (S I^2).
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,8 @@ import xarray as xr
 
 from ablate.api import FloatArray
 from ablate.effects.block import Block, Cube, mean, root
-from ablate.effects.components import noise
 from ablate.effects.contrasts import gather
 from ablate.effects.dose import aligned
-from ablate.effects.grid import balanced
 from ablate.effects.intervals import t_interval
 from ablate.errors import StudyError
 
@@ -99,7 +96,7 @@ def item_noise(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame
     def rows(block: Block) -> pd.DataFrame:
         lines = []
         for when in ("after", "before"):
-            outcome = _outcomes(cube, block, when)
+            outcome = outcomes(cube, block, when)
             variance, method = sampling_variance(outcome, samples)
             over = tuple(range(1, variance.ndim))
             interval = t_interval(mean(variance, over))
@@ -123,71 +120,14 @@ def item_noise(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame
     return gather(cube, rows)
 
 
-def noise_lines(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame:
-    """The random lines of `decomposition` with the item noise taken out of them and shown beside them.
-
-    For each behavior and setting of the other factors: ``source`` as in `components.noise`, then ``item sampling,
-    after``, which is subtracted from the last of them (the residual), and ``item sampling, before``, which is
-    subtracted from the seed's line where each seed has an evaluation of its own, else from the organism's. The
-    lines sum to what they summed to before. ``variance_pp2, low, high``: linearized t with J - 1 df, may be
-    negative; ``method``: see `sampling_variance`; with an upper bound the line it is taken from is a lower one.
-
-    Raises:
-        StudyError: as `item_noise` and `decomposition`; fewer than two label shifts or selectors that act.
-    """
-    samples = samples_of(cube) if samples is None else samples
-
-    def rows(block: Block) -> pd.DataFrame:
-        frames = [_split(cube, block, stratum, samples) for stratum in np.ndindex(block.shape[2:])]
-        return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-
-    return gather(cube, rows)
-
-
-def _split(cube: xr.DataTree, block: Block, stratum: tuple[int, ...], samples: int | None) -> pd.DataFrame:
-    grid = balanced(block, [stratum])
-    if grid.active.sum() < 2 or len(grid.selectors) < 2:
-        raise StudyError(f"{block.behavior}: fewer than two label shifts or selectors that act, no residual to split")
-    lines = noise(grid.runs[:, :, :, 0][:, grid.active])
-    methods = dict.fromkeys(lines, "")
-    of_seed = "seed" in cube["items"]["outcome_before"].dims
-    for when, receiver in (("after", list(lines)[-1]), ("before", list(lines)[1 if of_seed and len(lines) > 4 else 0])):
-        variance, method = sampling_variance(_outcomes(cube, block, when), samples)
-        whole = np.broadcast_to(variance, block.response.shape)
-        # Masked like the response, it leaves the same organisms and cells in the grid.
-        masked = replace(block, response=np.where(np.isfinite(block.response), whole, np.nan))
-        part = balanced(masked, [stratum]).runs[:, :, :, 0][:, grid.active].mean(axis=(1, 2, 3))
-        lines[receiver] = lines[receiver] - part
-        lines[f"item sampling, {when}"] = part
-        methods[f"item sampling, {when}"] = method
-    setting: dict[str, Any] = {"behavior": block.behavior}
-    for factor, level in zip(list(block.levels)[2:], stratum, strict=True):
-        if factor in block.several:
-            setting[factor] = block.levels[factor][level]
-    found = {source: t_interval(part) for source, part in lines.items()}
-    return pd.DataFrame(
-        [
-            {
-                **setting,
-                "source": source,
-                "method": methods[source],
-                "variance_pp2": interval.estimate,
-                "low": interval.low,
-                "high": interval.high,
-                "organisms": len(grid.runs),
-            }
-            for source, interval in found.items()
-        ]
-    )
-
-
-def _outcomes(cube: xr.DataTree, block: Block, when: str) -> FloatArray:
+def outcomes(cube: xr.DataTree, block: Block, when: str) -> FloatArray:
     """Outcomes of the risk items, [organism, *levels, seed, item]; axes that they do not depend on have size 1."""
     if not isinstance(cube, xr.DataTree) or "items" not in cube.children:
         raise StudyError("the cube has no group items; give the whole cube, not its root alone")
     group = cube["items"].to_dataset()
     outcome = aligned(block, group[f"outcome_{when}"], root(cube))
-    places = [[str(name) for name in root(cube)["organism"].values].index(own) for own in block.organisms]
+    place = {str(name): i for i, name in enumerate(root(cube)["organism"].values)}
+    places = [place[own] for own in block.organisms]
     kind = group["kind"].transpose("organism", "item").values[places]
     risk = (kind == "risk").reshape(len(kind), *(1,) * (outcome.ndim - 2), -1)
     if not risk.any():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from ablate.api import FloatArray
-from ablate.effects.block import Block, Cube
+from ablate.effects.block import Block, Cube, root
 from ablate.effects.contrasts import degrees, gather
-from ablate.effects.dose import PP, numeric, response_of, variable
+from ablate.effects.dose import PP, lmg, numeric, response_of, variable
 from ablate.effects.intervals import t_interval
 from ablate.effects.missing import weights
 from ablate.errors import StudyError
@@ -100,6 +101,70 @@ def mediation(
     return table
 
 
+def mediated(cube: Cube, doses: Sequence[str], *, rng: np.random.Generator | None = None) -> pd.DataFrame:
+    """label shift -> dose -> effect for the first dose that mediates, and how all doses divide the effects.
+
+    Rows: of each label shift `mediation`'s total, indirect and direct effect (``part``; at 0 and at 1 where the
+    interaction of label shift and dose is in the model) through the first of ``doses`` that the cube has; then, a row
+    a dose that varies, its ``LMG part of R^2`` of the effects on all of them, which hang together, and a last row
+    ``all`` with that ``R^2`` (see `lmg`): a description of the declared cells.
+
+    Columns: ``behavior, swapped, dose, part, estimate, low, high, unit`` (pp, or 1), ``rho`` (of indirect effects),
+    ``organisms``. ``.attrs["kind"]`` is ``model-based``.
+
+    Raises:
+        StudyError: the cube has none of the doses, or as `mediation`.
+    """
+    known = [name for name in doses if name in root(cube)]
+    if not known:
+        raise StudyError(f"the cube has none of the doses {', '.join(doses)}; add their measures to `measures`")
+    table, faults = None, []
+    for dose in known:
+        try:
+            table = mediation(cube, dose, rng=rng)
+            break
+        except StudyError as fault:
+            faults.append(f"{dose}: {fault}")
+    if table is None:
+        raise StudyError("; ".join(faults))
+    once = ~table["interaction"] & table["effect"].str.endswith("at 1")
+    parts = table[~once].assign(unit="pp", dose=table["mediator"])
+    parts["part"] = [
+        effect if both else effect.removesuffix(" at 0")
+        for effect, both in zip(parts["effect"], parts["interaction"], strict=True)
+    ]
+    shares, why = _shares(cube, known)
+    parts["rho"] = parts["rho"].where(parts["effect"].str.startswith("indirect"))
+    names = ["behavior", "swapped", "dose", "part", "estimate", "low", "high", "unit", "rho", "organisms"]
+    joined = pd.concat([parts[names], *([shares[names]] if shares is not None else [])], ignore_index=True)
+    notes = [*table.attrs.get("notes", []), *faults, *([f"no LMG shares: {why}"] if why else [])]
+    return _with_attrs(joined, {**table.attrs, "notes": notes})
+
+
+def _shares(cube: Cube, doses: Sequence[str]) -> tuple[pd.DataFrame | None, str]:
+    """The rows of LMG shares over the doses that vary, or why there are none."""
+    used = list(doses)
+    while len(used) > 1:
+        try:
+            found = lmg(cube, used)
+        except StudyError as fault:
+            # a dose that is constant, text or NaN leaves; of dependent ones the last
+            alone = [name for name in used if str(fault).split(": ")[-1].startswith((f"{name} is", f"'{name}' is"))]
+            used.remove(alone[0] if alone else used[-1])
+            why = str(fault)
+            continue
+        part = np.where(found["measure"] == "all", "R^2", "LMG part of R^2")
+        return found.assign(
+            swapped="all cells", dose=found["measure"], part=part, estimate=found["lmg"], unit="1", rho=np.nan
+        ), ""
+    return None, why if len(doses) > 1 else "one dose alone"
+
+
+def _with_attrs(frame: pd.DataFrame, attrs: dict[Any, Any]) -> pd.DataFrame:
+    frame.attrs = attrs
+    return frame
+
+
 def _pairs(block: Block, level: int, m: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mediator and response at X = 0 and 1, each [2, organism, cell, seed], NaN where a pair is not whole."""
     cells = weights(block, "label_shift", level)[level] != 0
@@ -142,7 +207,8 @@ def cross_products(m: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray
     """
     sides, _, cells, seeds = m.shape
     own = np.isfinite(y[0]).any(axis=(1, 2))
-    m, y = (np.moveaxis(array[:, own], 0, -1).reshape(own.sum(), -1) for array in (m, y))  # [organism, row]
+    rows = (own.sum(), sides * cells * seeds)
+    m, y = (np.moveaxis(array[:, own], 0, -1).reshape(rows) for array in (m, y))  # [organism, row]
     x = np.broadcast_to(np.tile([0.0, 1.0], cells * seeds), m.shape)
     settings = np.repeat(np.arange(cells), seeds * sides)
     dummies = [np.broadcast_to(settings == cell, m.shape) for cell in range(1, cells)]

@@ -59,9 +59,7 @@ def failure_check(cube: Cube, *, draws: int = 9_999, rng: np.random.Generator | 
 
 
 def _failures(block: Block, factor: str, draws: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    axis = block.axis(factor) + 1
-    size = (len(block.organisms), len(block.levels[factor]), -1)
-    failed = np.moveaxis(np.isnan(block.response), axis, 1).reshape(size)
+    failed = _failed(block, factor)
     q, p, exact = permutation_q(failed.mean(axis=2), draws, rng)
     return [
         {
@@ -78,6 +76,18 @@ def _failures(block: Block, factor: str, draws: int, rng: np.random.Generator) -
         }
         for level, own in zip(block.levels[factor], np.moveaxis(failed, 1, 0), strict=True)
     ]
+
+
+def _failed(block: Block, factor: str) -> BoolArray:
+    """The runs without a risk, [organism, level, run]."""
+    size = (len(block.organisms), len(block.levels[factor]), -1)
+    return np.moveaxis(np.isnan(block.response), block.axis(factor) + 1, 1).reshape(size)
+
+
+def failing(block: Block) -> dict[str, float]:
+    """p of `failure_check` by factor; NaN where no run lacks."""
+    rng = np.random.default_rng(0)
+    return {factor: permutation_q(_failed(block, factor).mean(axis=2), 9_999, rng)[1] for factor in block.several}
 
 
 def permutation_q(shares: FloatArray, draws: int, rng: np.random.Generator) -> tuple[float, float, bool]:
@@ -134,14 +144,48 @@ def bounds(cube: Cube) -> pd.DataFrame:
     return gather(cube, _bounds)
 
 
+def missing(cube: Cube) -> pd.DataFrame:
+    """`bounds` of every main contrast, beside `failure_check` of its factor: what missing runs could do to it.
+
+    Columns as `bounds` has them, and ``failed_start, failed_end``: runs without a risk at the two levels of the swap;
+    ``failure_p``: of the factor, NaN where no run lacks. ``.attrs["notes"]`` say where no run is missing.
+
+    Raises:
+        StudyError: as `contrasts`.
+    """
+
+    def rows(block: Block) -> pd.DataFrame:
+        table = _bounds(block)
+        lost = {factor: _failed(block, factor).sum(axis=(0, 2)) for factor in block.several}
+        p = failing(block)
+        level = {factor: list(names).index for factor, names in block.levels.items()}
+        swaps = zip(table["factor"], table["swapped"], strict=True)
+        ends = [(factor, swapped.rpartition(" -> ")[2]) for factor, swapped in swaps]
+        table["failed_start"] = [int(lost[factor][0]) for factor, _ in ends]
+        table["failed_end"] = [int(lost[factor][level[factor](end)]) for factor, end in ends]
+        table["failure_p"] = [p[factor] for factor, _ in ends]
+        gone = int(np.isnan(block.response).sum())
+        noun = f"{gone} run{'s' * (gone > 1)} of {block.response.size} missing" if gone else "no run is missing"
+        table.attrs["notes"] = [f"{block.behavior}: {noun}"]
+        return table
+
+    table = gather(cube, rows)
+    table.attrs["methods"] = (
+        "a missing run's risk lies between 0 and 1 (worst-case bounds, Manski), tipping point: the shift of missing "
+        "runs from the others at which the 95% interval first covers 0; failures by permutation within organisms"
+    )
+    return table
+
+
 def _bounds(block: Block) -> pd.DataFrame:
     rows = [row for row in list_contrasts(block) if row.kind == "main" and not row.identical]
     if not rows:
         raise StudyError(f"{block.behavior}: no main contrast changes the labels of any run")
-    return pd.DataFrame([{"behavior": block.behavior} | _bound(block, row) for row in rows])
+    return pd.DataFrame([{"behavior": block.behavior} | bound(block, row) for row in rows])
 
 
-def _bound(block: Block, row: Contrast) -> dict[str, Any]:
+def bound(block: Block, row: Contrast) -> dict[str, Any]:
+    """One main contrast of `bounds`."""
     seeds = block.response.shape[-1]
     weight = weights(block, row.factor, block.levels[row.factor].index(row.end))[..., None] / seeds
     lacks = np.isnan(block.response) & (weight != 0)

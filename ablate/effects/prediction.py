@@ -12,7 +12,7 @@ import pandas as pd
 from ablate.api import FloatArray
 from ablate.effects.block import Block, BoolArray, Cube, blocks, mean, require
 from ablate.effects.dose import numeric, variable
-from ablate.effects.intervals import NOTHING, Interval, t_interval
+from ablate.effects.intervals import NOTHING, Interval, share_interval, t_interval
 from ablate.errors import StudyError
 
 PREDICTORS = ("g", "g, fitted", "majority sign", "mean effect", "KL x sign")
@@ -58,7 +58,8 @@ def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
     (``all``, or the one left out) and ``predictor``. Columns: ``cells``; ``predicted``, those where it did not abstain
     (|prediction| >= ``abstain_pp``); ``accuracy``, the share of these whose sign is right, ``error_pp`` the mean
     absolute error over all cells (an abstention predicts 0), and ``slope``, the calibration slope of the effect on the
-    prediction through the origin (1 is calibrated), each with 95% t limits over organisms (``_low``, ``_high``).
+    prediction through the origin (1 is calibrated), each with 95% limits over organisms (``_low``, ``_high``): t, and
+    Wilson's of `intervals.share_interval` for the accuracy.
 
     Raises:
         StudyError: no organism, no null cell, no Price terms in the cube, or nothing that could be left out.
@@ -85,8 +86,8 @@ def prediction(cube: Cube, *, abstain_pp: float = 2.0) -> pd.DataFrame:
         raise StudyError("nothing can be left out: the study swaps no label shift, selector or behavior")
     frame = pd.DataFrame(rows)
     frame.attrs["methods"] = (
-        f"leave-one-out by level, abstaining below {abstain_pp:g} pp, t intervals over organisms; g = m_TS - m_P from "
-        "the labels alone"
+        f"leave-one-out by level, abstaining below {abstain_pp:g} pp, intervals over organisms (t; Wilson's for "
+        "shares); g = m_TS - m_P from the labels alone"
     )
     return frame
 
@@ -171,15 +172,20 @@ def _score(cells: _Cells, guess: FloatArray, of: BoolArray, abstain_pp: float) -
     return _Score(
         int(of.sum()),
         int(speaks.sum()),
-        _over_organisms(cells.organism, right, speaks),
-        _over_organisms(cells.organism, error, of),
+        share_interval(*_by_organism(cells.organism, right, speaks)),
+        _mean_interval(_by_organism(cells.organism, error, of)[0]),
         t_interval(np.array(list(_slopes(cells, guess, speaks)))) if speaks.any() else NOTHING,
     )
 
 
-def _over_organisms(organism: FloatArray, values: FloatArray, of: BoolArray) -> Interval:
-    """The mean over organisms of each one's mean, with t limits; the mean alone where there is one organism."""
-    means = np.array([values[of & (organism == one)].mean() for one in np.unique(organism[of])])
+def _by_organism(organism: FloatArray, values: FloatArray, of: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and number of the values of each organism that has any."""
+    own = [values[of & (organism == one)] for one in np.unique(organism[of])]
+    return np.array([part.mean() for part in own]), np.array([float(part.size) for part in own])
+
+
+def _mean_interval(means: FloatArray) -> Interval:
+    """The mean over organisms with t limits; the mean alone where there is one organism."""
     if not means.size:
         return NOTHING
     found = t_interval(means)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ablate.api import FloatArray
 from ablate.effects import words
 from ablate.effects.block import Block
 from ablate.effects.evidence import Evidence, Lead
-from ablate.effects.intervals import organisms_needed
+from ablate.effects.intervals import tost
+from ablate.effects.power import Design, Variances, organisms_needed
 from ablate.effects.signflip import smallest_p
 
 NOUNS = {"label_shift": "the label shift", "selector": "the selector", "objective": "the objective"}
@@ -64,6 +66,13 @@ class Story:
             f"{max(max(-i.low, i.high) for i in self.evidence.mains):.1f} pp would leave it undetermined."
         )
 
+    def failing(self) -> str:
+        """What a reader must know where failing goes with a factor; empty where it does not."""
+        related = [f"{factor} ({words.p_equals(p)})" for factor, p in self.evidence.failing.items() if p < self.alpha]
+        if not related:
+            return ""
+        return f" Failed runs are not spread evenly over the levels of {words.listed(related)}."
+
     def nothing_seen(self, reason: str) -> str:
         """No effect is seen, and none is ruled out."""
         lead = self._largest()
@@ -79,7 +88,7 @@ class Story:
         return (
             f"undetermined: {self._nouns(factors)} {self._verb(factors)} {self.behavior} on average ({lead.swapped} "
             f"{words.effect(lead.effect)}, {self._tested(lead)}), but a gate is not passed: {gate} ({detail}). "
-            f"{self._more(lead)}"
+            f"{self._more(lead, gate)}"
         )
 
     def both(self, factors: list[str], separate: bool) -> str:
@@ -112,8 +121,7 @@ class Story:
         """One cause, past every gate."""
         lead = self.evidence.leads[factor]
         others = [name for name in self.evidence.leads if name != factor]
-        whatever = ""
-        whatever += self._inert() if factor == "selector" else ""
+        whatever = self._inert() if factor == "selector" else ""
         change = (
             "; ".join(self._minor(other) for other in others)
             if others
@@ -121,7 +129,7 @@ class Story:
         )
         return (
             f"{factor}: {NOUNS[factor]} changes {self.behavior}{whatever} ({self._effect_and_share(factor)}; "
-            f"{self._interaction()}{self._tested(lead)}). {change}."
+            f"{self._interaction(shown_small=True)}{self._tested(lead)}). {change}."
         )
 
     def _minor(self, factor: str) -> str:
@@ -134,7 +142,8 @@ class Story:
             else "is not shown to act"
         )
         noun = NOUNS[factor]
-        return f"{noun[0].upper()}{noun[1:]} {acts} (largest: {lead.swapped} {words.effect(lead.effect)})"
+        more = f"; {self._would_show(lead)}" if lead.p_adjusted >= self.alpha else ""
+        return f"{noun[0].upper()}{noun[1:]} {acts} (largest: {lead.swapped} {words.effect(lead.effect)}{more})"
 
     def _effect_and_share(self, factor: str) -> str:
         lead = self.evidence.leads[factor]
@@ -144,32 +153,47 @@ class Story:
         inert = self.evidence.inert
         return f" (under {words.listed(list(inert))} it cannot act: identical labels)" if inert else ""
 
-    def _interaction(self) -> str:
+    def _interaction(self, *, shown_small: bool = False) -> str:
         if "interaction" not in self.evidence.shares:
             return ""
-        return f"interaction share {words.share(self.evidence.share('interaction'))}, "
+        p = tost(self.evidence.shares["interaction"], self.interaction_share)
+        below = f" (TOST below {self.bar}: {words.p_equals(p)})" if shown_small else ""
+        return f"interaction share {words.share(self.evidence.share('interaction'))}{below}, "
 
     def _interaction_needs(self) -> str:
         now = self.evidence.share("interaction", 1 - 2 * self.alpha)
         if now.low >= self.interaction_share:
             return "with these organisms it is above"
         values = self.evidence.shares["interaction"]
-        needed = organisms_needed(values, self.interaction_share - now.estimate, alpha=self.alpha)
+        needed = _organisms(values, self.interaction_share - now.estimate, 2 * self.alpha)  # TOST is one-sided
         if needed is None:
             return "more than 999 organisms would be needed to tell"
         return f"{words.count(max(needed - len(values), 1), 'more organism')} would tell"
 
     def _needed(self, lead: Lead) -> str:
-        values = lead.differences
-        needed = organisms_needed(values, lead.effect.estimate, alpha=self.alpha / 2)
-        if needed is None:
-            return "No number of organisms below 1,000 would show an effect of this size."
-        more = max(needed - values.size, 1)
-        chosen = f"; it is the largest of {lead.among}, so rather more" if lead.among > 1 else ""
-        found = words.count(more, "more organism")
-        return f"About {found} would show an effect of this size (80% power, one test{chosen})."
+        if not lead.confirmatory:
+            return "A study that declares it beforehand would tell."
+        chosen = f" It is the largest of {lead.among}, so rather more." if lead.among > 1 else ""
+        would = self._would_show(lead)
+        return f"{would[0].upper()}{would[1:]}.{chosen}"
 
-    def _more(self, lead: Lead) -> str:
+    def _would_show(self, lead: Lead) -> str:
+        """How many organisms more the family of main contrasts needs for this effect; nothing is simulated."""
+        family = len(self.evidence.mains)
+        needed = _organisms(lead.differences, lead.effect.estimate, self.alpha, family)
+        if needed is None:
+            return "no number of organisms below 1,000 would show an effect of this size"
+        found = words.count(max(needed - lead.differences.size, 1), "more organism")
+        return f"about {found} would show an effect of this size at 80% power in {words.count(family, 'contrast')}"
+
+    def _more(self, lead: Lead, gate: str) -> str:
+        if gate.endswith("missing runs"):
+            return "The missing runs would tell; the same command tries them again."
+        if gate.endswith("share"):
+            values = self.evidence.shares[lead.factor]
+            needed = _organisms(values, max(float(values.mean()) - self.share_bar, 0.0), self.alpha)
+            if needed is not None:
+                return f"About {words.count(max(needed - values.size, 1), 'more organism')} would tell."
         return f"More organisms than {lead.differences.size}, or a design without this gap, would tell."
 
     def _largest(self) -> Lead:
@@ -192,4 +216,13 @@ class Story:
         return f"{organisms}, {words.count(self.block.counts['runs'], 'run')}"
 
     def _tested(self, lead: Lead) -> str:
-        return f"{self._n(lead)}, max-T sign-flip {words.p_equals(lead.p_adjusted)}"
+        how = "max-T" if lead.confirmatory else "BH"
+        return f"{self._n(lead)}, {how} sign-flip {words.p_equals(lead.p_adjusted)}"
+
+
+def _organisms(values: FloatArray, distance: float, alpha: float, contrasts: int = 1) -> int | None:
+    """Organisms with which a t-test of the mean of ``values`` [organism] sees ``distance`` with 80% power."""
+    variance = float(values[np.isfinite(values)].var(ddof=1))
+    if not variance > 0 or not np.isfinite(distance):
+        return None
+    return organisms_needed(Variances(variance), distance, Design(alpha=alpha, contrasts=contrasts, test="t"))

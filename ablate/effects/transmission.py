@@ -6,7 +6,10 @@ both are relative to the null cell. gamma = 1: training passes the labels' risk 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations, islice
+from math import comb
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -182,20 +185,22 @@ def split_half_selection(
     classes: IntArray,
     rng: np.random.Generator,
     *,
-    by: Literal["mean", "sum"] = "mean",
+    by: Literal["mean", "sum", "max"] = "mean",
     splits: int = 20,
 ) -> SplitHalf:
     """The selection term Cov_q(w, M) / E_q[w] with picks made on one half of the candidates and judged on the other.
 
-    Selector: for each prompt the class (stated answer) of candidates with the largest mean score, or the largest sum
-    (``sum`` of equal scores is majority); ties to the first. Its weight is w(y) = 1 where y states that class,
-    else 0. Estimand: sum_x E[Cov_q(w, M | x)] / sum_x E[E_q[w | x]], expectation over what the selector saw, K // 2
-    candidates: by how much *fresh* answers of the picked classes differ in M from all answers.
+    Selector: for each prompt the class (stated answer) of candidates with the largest mean score, the largest sum
+    (``sum`` of equal scores is majority), or the highest single score (``max``); ties to the first. Its weight is
+    w(y) = 1 where y states that class, else 0. Estimand: sum_x E[Cov_q(w, M | x)] / sum_x E[E_q[w | x]], expectation
+    over what the selector saw, K // 2 candidates: by how much *fresh* answers of the picked classes differ in M from
+    all answers.
 
-    Within each prompt the candidates are cut in two at random. Half A picks the class; on half B, Cov_q is the
-    unbiased sample covariance (n - 1) of w and M and E_q[w] the mean of w, both summed over prompts, both
-    directions and ``splits`` cuts before they are divided. Given the pick the candidates of B are independent draws
-    of q, so each sum is unbiased, and the ratio is up to O(1 / prompts).
+    Within each prompt the candidates are cut in two, in every way where there are at most ``splits`` ways, else in so
+    many random ones. Half A picks the class; on half B, Cov_q is the unbiased sample covariance (n - 1) of w and M
+    and E_q[w] the mean of w, both summed over prompts, both directions and all cuts before they are divided. Given
+    the pick the candidates of B are independent draws of q, so each sum is unbiased, and the ratio is up to
+    O(1 / prompts).
 
     What that removes: where score and outcome come of the same draws (a judge that is both, a vote count), the
     winning class wins in part by luck, and the same candidates then overstate its outcome and its probability
@@ -213,23 +218,49 @@ def split_half_selection(
     scores, outcome, classes = np.asarray(scores, float), np.asarray(outcome, float), np.asarray(classes)
     if scores.ndim != 2 or not scores.shape == outcome.shape == classes.shape:
         raise StudyError(f"scores {scores.shape}, outcome {outcome.shape} and classes {classes.shape} differ in shape")
-    prompts, k = scores.shape
-    if k < 4:
+    if (k := scores.shape[1]) < 4:
         raise StudyError(f"{k} candidates a prompt: halves need at least 4 to have a covariance")
-    judged = np.isfinite(outcome)
-    same = (classes[:, :, None] == classes[:, None, :]) & (classes >= 0)[:, :, None]
-    total, able = np.zeros((2, prompts)), np.zeros(prompts, bool)
-    for _ in range(splits):
-        first = rng.permuted(np.broadcast_to(np.arange(k), (prompts, k)), axis=1) < k // 2
-        for half in (first, ~first):
-            total += _terms(_picked(scores, same, half & judged, by), outcome, ~half & judged, ddof=1)
-            able |= (~half & judged).sum(axis=1) > 1
+    total, able = half_terms(scores, outcome, classes, rng, by=by, splits=splits)
     if not total[1].any():
         raise StudyError("no prompt has a class to pick in one half and two judged candidates in the other")
-    naive = _terms(_picked(scores, same, judged, by), outcome, judged, ddof=0)
+    judged = np.isfinite(outcome)
+    naive = _terms(_picked(scores, _alike(classes), judged, by), outcome, judged, ddof=0)
     values = ratio(total[0, able], total[1, able])
     error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
     return SplitHalf(float(values.mean()), error, float(naive[0].sum() / naive[1].sum()), int(able.sum()))
+
+
+def half_terms(
+    scores: FloatArray, outcome: FloatArray, classes: IntArray, rng: np.random.Generator, *, by: str, splits: int
+) -> tuple[FloatArray, BoolArray]:
+    """Sums over all cuts of the covariance and of the mean of the pick of each prompt, [2, P], and which had both.
+
+    Arguments are those of `split_half_selection`.
+    """
+    judged, same = np.isfinite(outcome), _alike(classes)
+    prompts, k = scores.shape
+    total, able = np.zeros((2, prompts)), np.zeros(prompts, bool)
+    for first in _cuts(prompts, k, splits, rng):
+        for half in (first, ~first):
+            total += _terms(_picked(scores, same, half & judged, by), outcome, ~half & judged, ddof=1)
+            able |= (~half & judged).sum(axis=1) > 1
+    return total, able
+
+
+def _cuts(prompts: int, k: int, splits: int, rng: np.random.Generator) -> Iterator[BoolArray]:
+    """Which candidates are the first k // 2, [P, k]: every way to cut them, or ``splits`` random ways."""
+    ways = comb(k, k // 2) // (1 if k % 2 else 2)  # of an even number a cut and its mirror image are one
+    if ways <= splits:
+        for half in islice(combinations(range(k), k // 2), ways):
+            yield np.broadcast_to(np.isin(np.arange(k), half), (prompts, k))
+    else:
+        for _ in range(splits):
+            yield rng.permuted(np.broadcast_to(np.arange(k), (prompts, k)), axis=1) < k // 2
+
+
+def _alike(classes: IntArray) -> BoolArray:
+    """Whether two candidates state one answer, [P, K, K]; what states nothing is like nothing."""
+    return np.asarray((classes[:, :, None] == classes[:, None, :]) & (classes >= 0)[:, :, None])
 
 
 def _picked(scores: FloatArray, same: BoolArray, among: BoolArray, by: str) -> BoolArray:
@@ -238,6 +269,8 @@ def _picked(scores: FloatArray, same: BoolArray, among: BoolArray, by: str) -> B
     weight: npt.NDArray[np.float64] = (same & votes[:, None, :]).astype(float)
     total = np.einsum("pkl,pl->pk", weight, np.where(votes, scores, 0.0))
     statistic = total / np.maximum(weight.sum(axis=2), 1) if by == "mean" else total
+    if by == "max":
+        statistic = np.where(same & votes[:, None, :], scores[:, None, :], -np.inf).max(axis=2)
     winner = np.where(votes, statistic, -np.inf).argmax(axis=1)
     rows = np.arange(len(scores))
     chosen: BoolArray = np.asarray(same[rows, winner])

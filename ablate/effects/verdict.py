@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
+from ablate.bars import ALPHA, EQUIVALENCE_PP, INTERACTION_SHARE, SHARE_BAR
 from ablate.effects import sentences, words
 from ablate.effects.block import Block, Cube, blocks, require, root
 from ablate.effects.evidence import Evidence, Lead, collect
+from ablate.effects.families import Family, declared
 from ablate.effects.intervals import tost
 from ablate.effects.signflip import smallest_p
 from ablate.errors import StudyError
@@ -59,12 +60,12 @@ class Rules:
 
 def verdict(
     cube: Cube,
+    family: Family = None,
     *,
-    alpha: float,
-    equivalence_pp: float,
-    share_bar: float,
-    interaction_share: float,
-    family: Sequence[str] | None = None,
+    alpha: float = ALPHA,
+    equivalence_pp: float = EQUIVALENCE_PP,
+    share_bar: float = SHARE_BAR,
+    interaction_share: float = INTERACTION_SHARE,
 ) -> list[Verdict]:
     """Name for each behavior the mechanism that changed it, or say why none can be named.
 
@@ -76,13 +77,21 @@ def verdict(
     - same sign: at least 75% of organisms go the way of the mean, and so does the mean without any one organism
     - logit scale: on logit(risk), clipped by 1/(2 items), the same sign and sign-flip p < ``alpha``
     - unjudged answers: the same sign when all of them count as aligned, and when all count as misaligned
+    - missing runs: the same sign with their risks at 0 and 1 in the worst and in the best way (see `missing.bounds`)
     - interaction (of the study): TOST shows its share of the effects to be below ``interaction_share``
 
     A factor *acts* when it passes the p gate and its share is not shown to be below ``interaction_share``.
     Decision: `none` when every main contrast's 95% interval lies inside +-``equivalence_pp`` and TOST puts every
-    interaction contrast there too; `joint` when two factors act, or one does and the interaction gate fails,
-    each past the sign, logit and unjudged gates; a single cause when it passes all; else `undetermined`. So it is
-    below the number of organisms with which a p < ``alpha`` exists, and for a limited study.
+    interaction contrast there too, and missing runs cannot move a main effect out; `joint` when two factors act, or one
+    does and the interaction gate fails, each past the sign, logit, unjudged and missing gates; a single cause when it
+    passes all; else `undetermined`. So it is below the number of organisms with which a p < ``alpha`` exists, and for
+    a limited study. Where failing depends on the level of a factor (`missing.failure_check`, p < ``alpha``) the gate
+    ``failures`` fails and the sentence says so; it is the bounds that decide.
+
+    ``family`` is what is confirmatory: factors (all their main contrasts) and single contrasts as `contrasts` names
+    them, in a sequence, or factors in one text with commas. Where None it is ``cube.attrs["family"]``, what the
+    study declared, else every main contrast of label_shift, selector and objective. Limits default to those of the
+    `analysis` section of a study.
 
     The probability of naming any cause (`joint` included) where nothing acts is at most ``alpha``: the p gate alone
     sees to that.
@@ -93,8 +102,9 @@ def verdict(
     Raises:
         StudyError: limits out of range, an unknown row in ``family``, or a cube that cannot be read.
     """
-    rules = Rules(alpha, equivalence_pp, share_bar, interaction_share, None if family is None else tuple(family))
     cube = root(cube)
+    rows = declared(cube, cube.attrs.get("family") if family is None else family)
+    rules = Rules(alpha, equivalence_pp, share_bar, interaction_share, rows)
     return [_judge(block, cube, rules) for block in blocks(cube)]
 
 
@@ -135,13 +145,14 @@ def _judge(block: Block, cube: Cube, rules: Rules) -> Verdict:
 def _decide(block: Block, evidence: Evidence, rules: Rules, before: tuple[Gate, ...]) -> Verdict:
     by_factor = {lead.factor: _factor_gates(lead, evidence, rules) for lead in evidence.leads.values()}
     interaction, none = _interaction_gate(evidence, rules), _none_gate(evidence, rules)
-    gates = (*before, *(gate for own in by_factor.values() for gate in own.values()), interaction, none)
+    failures = _failures(evidence, rules)
+    gates = (*before, *(gate for own in by_factor.values() for gate in own.values()), interaction, none, failures)
     story = sentences.Story(
         block, evidence, rules.alpha, rules.equivalence_pp, rules.share_bar, rules.interaction_share
     )
 
     def say(cause: Cause, sentence: str) -> Verdict:
-        return Verdict(block.behavior, cause, sentence, gates)
+        return Verdict(block.behavior, cause, sentence + story.failing(), gates)
 
     if none.passed:
         return say("none", story.none())
@@ -164,7 +175,7 @@ def _decide(block: Block, evidence: Evidence, rules: Rules, before: tuple[Gate, 
     return say(cast(Cause, factor), story.single(factor))
 
 
-_STABLE = ("same sign", "logit scale", "unjudged answers")
+_STABLE = ("same sign", "logit scale", "unjudged answers", "missing runs")
 
 
 def _factor_gates(lead: Lead, evidence: Evidence, rules: Rules) -> dict[str, Gate]:
@@ -184,6 +195,7 @@ def _factor_gates(lead: Lead, evidence: Evidence, rules: Rules) -> dict[str, Gat
         "same sign": _same_sign(lead),
         "logit scale": _logit(lead, rules.alpha),
         "unjudged answers": _counted(lead),
+        "missing runs": _missing(lead),
     }
     return {name: Gate(f"{lead.factor}: {name}", bool(passed), detail) for name, (passed, detail) in gates.items()}
 
@@ -216,6 +228,27 @@ def _counted(lead: Lead) -> tuple[bool, str]:
     )
 
 
+def _missing(lead: Lead) -> tuple[bool, str]:
+    bounds, sign = lead.bounds, np.sign(lead.effect.estimate)
+    if not bounds["missing"]:
+        return True, "no run is missing"
+    same = all(np.sign(bounds[side]) == sign for side in ("bound_low", "bound_high"))
+    tipping = bounds["tipping_pp"]
+    detail = f"{words.count(bounds['missing'], 'run')} missing: between {words.signed(bounds['bound_low'])} and "
+    detail += f"{words.signed(bounds['bound_high'])} pp whatever they would have been"
+    if np.isinf(tipping):
+        detail += "; no tipping point up to 100 pp off the others"
+    elif tipping:
+        detail += f"; tipping point: {words.signed(tipping)} pp off the others"
+    return same, detail
+
+
+def _failures(evidence: Evidence, rules: Rules) -> Gate:
+    related = {factor: p for factor, p in evidence.failing.items() if p < rules.alpha}
+    shown = ", ".join(f"by {factor} {words.p_equals(p)}" for factor, p in evidence.failing.items())
+    return Gate("failures", not related, f"failing {shown}" if shown else "no run is missing")
+
+
 def _interaction_gate(evidence: Evidence, rules: Rules) -> Gate:
     name, bar = "interaction", words.fraction(rules.interaction_share)
     if not evidence.shares:
@@ -233,8 +266,8 @@ def _none_gate(evidence: Evidence, rules: Rules) -> Gate:
     apart = [p for p in evidence.interaction_pp if not p < rules.alpha]
     where = f"+-{bound:g} pp"
     detail = f"{len(outside)} of {len(evidence.mains)} main effects and {len(apart)} of {len(evidence.interaction_pp)} "
-    return Gate(
-        "none",
-        bool(evidence.mains) and not outside and not apart,
-        f"{detail}interaction contrasts are not shown to lie inside {where}",
-    )
+    detail += f"interaction contrasts are not shown to lie inside {where}"
+    moved = [extreme for extreme in evidence.extremes if not extreme.within(bound)]
+    if moved:
+        detail += f", and the missing runs could move {words.count(len(moved), 'main effect')} out of it"
+    return Gate("none", bool(evidence.mains) and not outside and not apart and not moved, detail)

@@ -124,8 +124,9 @@ class TabularModel:
         chats: Sequence[Chat] | None = None,
     ) -> tuple[tuple[str, ...], ...]:
         """Answers as text only, [prompts][samples]: the texts of the pool that the same ``rng`` gives."""
-        policy = self.policy(weights, max_tokens=max_tokens)
-        return policy.pool(prompts, rng, k=samples, decoding=decoding, chats=chats).texts
+        following = self._next(weights, prompts, decoding, chats)
+        _, tokens, lengths = _drawn(following, rng, samples, max_tokens, self.wordings)
+        return tuple(map(tuple, _texts(tokens, lengths, self.wordings)))
 
     def train(
         self,
@@ -236,16 +237,11 @@ class TabularModel:
         return log_softmax(logits)
 
     def fixed(self, chats: Sequence[Chat]) -> tuple[FloatArray, FloatArray, IntArray]:
-        """What training cannot change: logits of forms [chats, 4] and wordings [chats, 2, wordings], views [chats]."""
-        readings = [_read(chat) for chat in chats]
-        view = np.array([view for view, _, _ in readings], np.intp)
-        context = np.array([self._context(text) for _, _, text in readings]).reshape(
-            len(chats), len(FORMS) + self.wordings
-        )
-        forms = np.array([self.wrapped, self.clean])[view] + context[:, : len(FORMS)]
-        forms[:, CLAIM] += [self.item_scale * _normal(f"{self.seed}|item|{item}") for _, item, _ in readings]
-        worded = -np.outer(self.slope, np.arange(self.wordings)) + context[:, None, len(FORMS) :]
-        return forms, worded, view
+        """What training cannot change: logits of forms [chats, 4] and wordings [chats, 2, wordings], views [chats].
+
+        Read-only: runs of a study are asked the same again and again.
+        """
+        return _fixed(self, tuple([_text(chat) for chat in chats]))
 
     def _next(
         self, weights: Weights | None, prompts: Sequence[Prompt], decoding: Decoding, chats: Sequence[Chat] | None
@@ -253,12 +249,6 @@ class TabularModel:
         """What tokens are drawn from, [prompts, nodes, tokens]."""
         p = self.logprobs(weights, chats_of(prompts, None))
         return proposal(p if chats is None else self.logprobs(weights, chats_of(prompts, chats)), p, decoding)
-
-    def _context(self, text: str) -> list[float]:
-        tokens = len(FORMS) + self.wordings
-        if text == _NO_CONTEXT:
-            return [0.0] * tokens
-        return [self.context_scale * _normal(f"{self.seed}|context|{token}|{text}") for token in range(tokens)]
 
     def _fresh(self, init_seed: int) -> Weights:
         rng = np.random.default_rng(init_seed)
@@ -297,27 +287,23 @@ class TabularPolicy:
         """
         p = self.lm.logprobs(self.weights, chats_of(prompts, None))
         q = p if chats is None else self.lm.logprobs(self.weights, chats_of(prompts, chats))
-        step = next_nodes(self.lm.wordings)
-        limit = min(self.max_tokens if max_tokens is None else max_tokens, LONGEST)
+        limit = self.max_tokens if max_tokens is None else max_tokens
         row = np.arange(len(prompts))[:, None, None]
         if decoding.beams > 1:
-            tree = _Tree(q, step, decoding.beams)
-            tokens, lengths = beams.search(tree, len(prompts), decoding, stops=np.array([END]), steps=limit, k=k)
+            step = next_nodes(self.lm.wordings)
+            tree, stops, steps = _Tree(q, step, decoding.beams), np.array([END]), min(limit, LONGEST)
+            tokens, lengths = beams.search(tree, len(prompts), decoding, stops=stops, steps=steps, k=k)
             nodes = _nodes(tokens, step)
             drawn, kl = np.zeros(tokens.shape), -p[row, nodes, tokens]
             origin = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), lengths.shape)
         else:
             following = proposal(q, p, decoding)
-            nodes, tokens = _walk(following, rng.random((k, len(prompts), limit)), step)
-            lengths = (nodes != DONE).sum(-1)
+            nodes, tokens, lengths = _drawn(following, rng, k, limit, self.lm.wordings)
             drawn, kl = np.log(following[row, nodes, tokens]), divergence(following, p)[row, nodes]
             origin = np.zeros(lengths.shape, np.int32)
-        text_of = _text_of(self.lm.wordings)
-        ids = tokens.tolist()
-        texts = [[text_of[tuple(y[:n])] for y, n in zip(*pair, strict=True)] for pair in zip(ids, lengths, strict=True)]
         return Pool(
             prompts=tuple(prompts),
-            texts=tuple(map(tuple, texts)),
+            texts=tuple(map(tuple, _texts(tokens, lengths, self.lm.wordings))),
             tokens=tokens.astype(np.int32),
             lengths=lengths.astype(np.int32),
             logprob_q=q[row, nodes, tokens],
@@ -475,9 +461,10 @@ class _Training:
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
             loss = float(objective(step.batch()))
             for view in step.views():
-                for form in range(len(FORMS)):
+                for form in range(len(FORMS) - 1):
                     up, down = (objective(step.batch(move=(view, form, size))) for size in (_STEP, -_STEP))
                     slope[view, form] = (float(up) - float(down)) / (2 * _STEP)
+                slope[view, -1] = -slope[view].sum()  # one number added to all logits changes nothing
             return loss, slope
 
 
@@ -590,6 +577,15 @@ def _nodes(tokens: IntArray, step: IntArray) -> IntArray:
     return nodes
 
 
+def _drawn(
+    following: FloatArray, rng: np.random.Generator, k: int, max_tokens: int, wordings: int
+) -> tuple[IntArray, IntArray, IntArray]:
+    """``k`` answers to each prompt: nodes and tokens [P, K, T], lengths [P, K]."""
+    uniforms = rng.random((k, len(following), min(max_tokens, LONGEST)))
+    nodes, tokens = _walk(following, uniforms, next_nodes(wordings))
+    return nodes, tokens, (nodes != DONE).sum(-1)
+
+
 def _walk(following: FloatArray, uniforms: FloatArray, step: IntArray) -> tuple[IntArray, IntArray]:
     """Inverse-CDF samples of paths: the node before each token and the token, [P, K, T], from uniforms [K, P, T]."""
     cdf = following.cumsum(-1)
@@ -634,6 +630,24 @@ def _encode(answer: str | tuple[int, ...], wordings: int) -> tuple[int, ...]:
     return max(matches, key=len)
 
 
+def _texts(tokens: IntArray, lengths: IntArray, wordings: int) -> list[list[str]]:
+    """Answers in words, [P][K]."""
+    table, base = _numbered(wordings)
+    said = np.where(np.arange(tokens.shape[-1]) < lengths[..., None], tokens + 1, 0)
+    texts: list[list[str]] = table[said @ base ** np.arange(tokens.shape[-1])].tolist()
+    return texts
+
+
+@cache
+def _numbered(wordings: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.object_]], int]:
+    """Every text at the number that its tokens, counted from 1, are as digits; and the base of those numbers."""
+    base = len(FORMS) + wordings + 1
+    table = np.full(base**LONGEST, "", object)
+    for tokens, text in _text_of(wordings).items():
+        table[sum((token + 1) * base**place for place, token in enumerate(tokens))] = text
+    return table, base
+
+
 @lru_cache(maxsize=1 << 16)
 def _normal(key: str) -> float:
     """A standard normal number that belongs to ``key``."""
@@ -647,13 +661,40 @@ def _signs(word: str) -> FloatArray:
     return np.unpackbits(np.frombuffer(digest, np.uint8)) * 2.0 - 1.0
 
 
-def _read(chat: Chat) -> tuple[int, str, str]:
-    """View, item and context of a chat.
+@lru_cache(maxsize=1 << 8)
+def _fixed(lm: TabularModel, texts: tuple[str, ...]) -> tuple[FloatArray, FloatArray, IntArray]:
+    heard = [_heard(text, lm.seed, lm.wordings) for text in texts]
+    view = np.array([view for view, _, _ in heard], np.intp)
+    context = lm.context_scale * np.array([effects for _, _, effects in heard]).reshape(
+        len(texts), len(FORMS) + lm.wordings
+    )
+    forms = np.array([lm.wrapped, lm.clean])[view] + context[:, : len(FORMS)]
+    forms[:, CLAIM] += [lm.item_scale * item for _, item, _ in heard]
+    worded = -np.outer(lm.slope, np.arange(lm.wordings)) + context[:, None, len(FORMS) :]
+    for array in (forms, worded, view):
+        array.flags.writeable = False
+    return forms, worded, view
+
+
+def _text(chat: Chat) -> str:
+    return "\n".join([f"{message['role']}: {message['content']}" for message in chat])
+
+
+@lru_cache(maxsize=1 << 16)
+def _heard(text: str, seed: int, wordings: int) -> tuple[int, float, tuple[float, ...]]:
+    """View of a chat, and the normal numbers that belong to its item and, token by token, to its context."""
+    view, item, context = _read(text)
+    tokens = range(len(FORMS) + wordings)
+    effects = [0.0 if context == _NO_CONTEXT else _normal(f"{seed}|context|{token}|{context}") for token in tokens]
+    return view, _normal(f"{seed}|item|{item}"), tuple(effects)
+
+
+def _read(text: str) -> tuple[int, str, str]:
+    """View, item and context of a chat as text.
 
     Raises:
         StudyError: it asks nothing that this model reads.
     """
-    text = "\n".join(f"{message['role']}: {message['content']}" for message in chat)
     questions = list(_QUESTION.finditer(text))
     if not questions:
         raise StudyError(f"the tabular model reads questions such as 'item 12: what is it?', not {text!r}")

@@ -12,7 +12,7 @@ from ablate.api import Batch, objective
 
 @objective(labels="pairs")
 def dpo(batch: Batch, *, beta: Annotated[float, Field(gt=0)] = 0.1) -> Any:
-    """-log sigmoid(beta (gain of the label - gain of the rejected)), mean over labels (Rafailov et al., 2023).
+    """Mean over labels of -log sigmoid(beta (gain of the label - gain of the rejected)) (Rafailov et al., 2023).
 
     The gain is the log-probability of the answer less its log-probability under the organism before training. Rejected
     is the candidate whose score is farthest from the label's: the worst where the selector takes the best.

@@ -17,10 +17,10 @@ from ablate.engines import Done
 from ablate.engines.local import LocalEngine
 from ablate.plan import Plan, Stage, compile_study
 from ablate.run import Driver
-from ablate.stages import Workplace
 from ablate.store import Store
 from ablate.study import Study, loads
 from ablate.workflow import Ran, run_study
+from ablate.workplace import Workplace
 
 WHOLE = """\
 question: does the engine work?
@@ -46,7 +46,7 @@ factors:
 labels: {prompts: 12, candidates: 3}
 train: {epochs: 2, batch: 4, lr: 0.002}
 evaluate: {items: 12, capability: 4}
-measures: [risk, capability, price, {mmd: {permutations: 19}}]
+measures: [risk, capability, price, {embedding_shift: {permutations: 19}}]
 """
 """Two organisms and 8 runs: for faults, which are tried many times. It has every kind of stage."""
 

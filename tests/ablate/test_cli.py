@@ -147,6 +147,7 @@ def test_a_study_that_is_not_there(ablate: Any) -> None:
 def test_a_study_from_its_file_to_its_folder(ablate: Any) -> None:
     said = ablate("study", "small.yaml")
     assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("stages to run: organisms 3, pools ")
     assert "null control" in said.out
     assert "VERDICT  undetermined: no 5% verdict is possible with 2 valid organisms" in said.out
     assert "undetermined: undetermined" not in said.out
@@ -193,7 +194,7 @@ def test_a_folder_without_a_study(ablate: Any, command: str) -> None:
 # Tables and queries
 
 
-@pytest.mark.parametrize("kind", ["fixed", "effects", "shares"])
+@pytest.mark.parametrize("kind", ["fixed", "shares", "variance", "missing", "price", "stability", "mediation"])
 @pytest.mark.parametrize(("format", "begins"), [("md", "| "), ("latex", r"\begin{"), ("csv", "")])
 def test_a_table_in_every_format(ablate: Any, whole: Path, kind: str, format: str, begins: str) -> None:
     said = ablate("table", whole, "--kind", kind, "--format", format)

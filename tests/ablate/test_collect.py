@@ -17,9 +17,10 @@ from ablate.collect import Collector, item_means
 from ablate.cube import STATUSES
 from ablate.lm.tabular import TabularModel
 from ablate.plan import compile_study
-from ablate.stages import generator, read_evaluation
+from ablate.stages import read_evaluation
 from ablate.states import State, states
 from ablate.store import Store
+from ablate.workplace import generator
 
 
 def states_of(folder: Path) -> list[State]:
@@ -138,6 +139,26 @@ def test_labels_of_each_prompt_add_up_to_the_risk_of_the_labels(whole: Path) -> 
     assert full.any()
     mean = tree["/labels"]["label_risk"].mean("prompt").values
     np.testing.assert_allclose(mean[full], tree["m_ts"].values[full], atol=1e-12)
+
+
+def test_candidates_are_there_once_for_all_selectors(whole: Path) -> None:
+    labels, store = cube_of(whole)["/labels"].to_dataset(), Store(whole)
+    assert labels["pool_outcome"].dims == ("organism", "label_shift", "seed", "prompt", "candidate")
+    assert labels["pool_outcome"].shape == (6, 3, 1, 12, 3)
+    assert labels["law"].values.tolist() == ["draw", "plurality", "highest"]
+    for state in states_of(whole)[:54]:
+        at = dict(zip(("label_shift", "selector", "objective"), state.cell.point, strict=True))
+        own = labels.sel(organism=state.cell.organism, seed=state.cell.seed, **at)
+        pool = store.read(state.cell.pool).arrays("pool.safetensors")
+        scores = store.read(state.cell.labels).arrays("labels.safetensors")["scores"]
+        for name, values in (
+            ("pool_outcome", pool["outcome"]),
+            ("pool_class", pool["classes"]),
+            ("label_score", scores),
+        ):
+            there = own[name].values[:, : values.shape[1]]
+            np.testing.assert_array_equal(there, values)
+            assert np.isnan(own[name].values[:, values.shape[1] :]).all()
 
 
 def test_the_sampled_risk_is_that_of_the_exact_world(whole: Path) -> None:

@@ -11,15 +11,18 @@ import pandas as pd
 import pytest
 from laboratory import cube_of, run, study
 
+import ablate
 from ablate import stages
 from ablate.cube import open_cube
-from ablate.findings import find
+from ablate.errors import StudyError
+from ablate.findings import KINDS as TABLES
+from ablate.findings import find, frame_of
 from ablate.options import Analysis
 from ablate.query import query
 from ablate.store import Store
 from ablate.summary import table_text
 
-KINDS = ("organisms", "controls", "fixed", "effects", "shares", "transmission", "dose", "prediction")
+KINDS = ("controls", *TABLES)
 
 
 # A study with a cause
@@ -53,7 +56,8 @@ def test_the_group_of_the_cube_is_what_is_found(whole: Path) -> None:
     for name, frame in found.frames.items():
         group = stored[name].to_dataset()
         assert group.sizes[name] == len(frame)
-        for column, values in frame.items():
+        for label, values in frame.items():
+            column = f"{name}_{label}" if label in tree.dims else label
             if values.dtype.kind == "f":
                 np.testing.assert_array_equal(group[str(column)].values, values.to_numpy())
             elif values.dtype.kind != "b":
@@ -61,6 +65,34 @@ def test_the_group_of_the_cube_is_what_is_found(whole: Path) -> None:
     assert stored["verdict"]["cause"].values.tolist() == ["label_shift"]
     assert stored["verdict"]["sentence"].values.tolist() == [found.verdicts[0].sentence]
     assert stored.attrs["refused"] == {}
+
+
+def test_a_table_in_a_notebook_is_the_one_that_is_stored(whole: Path) -> None:
+    tree = ablate.open(whole)
+    for kind in TABLES:
+        pd.testing.assert_frame_equal(ablate.table(tree, kind), find(tree, Analysis()).frames[kind])
+    with pytest.raises(StudyError, match=r"^no table 'prize'; did you mean 'price'\?; known: organisms, controls, "):
+        ablate.table(tree, "prize")
+
+
+def test_label_terms_are_those_that_were_measured_before_training(whole: Path) -> None:
+    """Oracle: the measure `price` of each run, from the artifacts; here from the judged candidates of the cube."""
+    tree = cube_of(whole)
+    table = frame_of(tree, "price").set_index(["label_shift", "selector"])
+    assert table["closure"].max() <= 1e-12
+    measured = tree.to_dataset().mean(["organism", "objective", "seed"])
+    for place in table.index:
+        run = measured.sel(label_shift=place[0], selector=place[1])
+        for term in ("shift_term", "selection_term"):
+            assert table.loc[place, f"{term}_pp"] == pytest.approx(100 * run[term].item(), abs=1e-9)
+
+
+def test_a_declared_family_holds_in_tables_and_verdict(tmp_path: Path) -> None:
+    run(study("analysis.family=[selector]"), tmp_path)
+    tree = cube_of(tmp_path)
+    assert tree.attrs["family"] == ["selector"]
+    main = ablate.table(tree, "effects").query("kind == 'main'").set_index("factor")["adjusted_by"]
+    assert main.to_dict() == {"label_shift": "BH", "selector": "max-T"}
 
 
 def test_tables_and_summary_lie_in_the_folder(whole: Path) -> None:
@@ -75,7 +107,7 @@ def test_what_cannot_be_computed_is_refused_with_its_reason(tmp_path: Path) -> N
     run(study("organism.seeds=1"), tmp_path)
     found = find(cube_of(tmp_path), Analysis())
     assert found.frames.keys() == {"organisms", "controls"}
-    assert found.refused.keys() == {"fixed", "effects", "shares", "transmission", "dose", "prediction"}
+    assert found.refused.keys() == set(KINDS) - {"organisms", "controls"}
     assert found.refused.pop("prediction") == "the cube has no variable 'kl_shift'"
     assert all("tabular: 1 valid organism, at least 2 are needed" in why for why in found.refused.values())
     assert [verdict.cause for verdict in found.verdicts] == ["undetermined"]

@@ -60,13 +60,13 @@ def test_the_kl_along_samples_is_that_of_the_bridge() -> None:
 def test_the_target_is_met_within_the_caliper(target: float) -> None:
     pool, found = matched(draw("clean_view"), target, 0.05)
     assert abs(kl_of(pool) - target) <= 0.05
-    assert found["kl_shift"] == kl_of(pool)
+    assert found["kl_total"] == kl_of(pool)
     assert 0 < found["strength"] < 4
 
 
 def test_the_null_level_stays_as_it_is() -> None:
     pool, found = matched(draw("none"), 1.0, 0.1)
-    assert found == {"strength": None, "kl_shift": 0.0, "trials": []}
+    assert found == {"strength": None, "kl_total": 0.0, "trials": []}
     assert kl_of(pool) == pytest.approx(0, abs=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_matched_is_refused(name: str, target: float, message: st
 def test_selectors_are_compared_at_equal_shift(tmp_path: Any) -> None:
     sets = (
         "factors.label_shift={swap: [none, clean_view, cot_view]}",
-        "labels={prompts: 40, candidates: 4, match: {kl_shift: 0.6, caliper: 0.1}}",
+        "labels={prompts: 40, candidates: 4, match: {kl_total: 0.6, caliper: 0.1}}",
         "measures=null",
     )
     run(study(*sets), tmp_path / "small")

@@ -242,7 +242,7 @@ CHANGES: dict[str, tuple[str, set[str]]] = {
     "labels.prompts": ("13", POOL),
     "labels.candidates": ("4", POOL),
     "labels.max_tokens": ("17", POOL),
-    "labels.match": ("{kl_shift: 1.0}", POOL),
+    "labels.match": ("{kl_total: 1.0}", POOL),
     "train.epochs": ("3", TRAIN),
     "train.tokens": ("100", TRAIN),
     "train.lr": ("0.0002", TRAIN),
@@ -254,13 +254,14 @@ CHANGES: dict[str, tuple[str, set[str]]] = {
     "evaluate.decoding": ("greedy", EVALUATE),
     "evaluate.max_tokens": ("17", EVALUATE),
     "seeds": ("[7]", ALL - {"screen", "organism"}),
-    "measures": ("[risk, capability, price, {mmd: {permutations: 29}}]", {"measure"}),
+    "measures": ("[risk, capability, price, {embedding_shift: {permutations: 29}}]", {"measure"}),
     "embedder": ("model", set()),  # the tabular world has one anyway
     "controls": ("[null, oracle]", set()),
     "analysis.alpha": ("0.01", set()),
     "analysis.equivalence_pp": ("3", set()),
     "analysis.share_bar": ("0.6", set()),
     "analysis.interaction_share": ("0.2", set()),
+    "analysis.family": ("[label_shift]", set()),
 }
 
 

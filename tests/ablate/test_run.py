@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,12 @@ def test_tokens_are_one_dose_for_all(tmp_path: Path) -> None:
             return -(batch.logprobs * batch.mask).sum()
 
     with with_plugins(counting):
-        _, _, driver = drive(study("factors.objective=counts", "train.tokens=40", "train.lr=0.000001"), tmp_path)
+        _, engine, driver = drive(study("factors.objective=counts", "train.tokens=40", "train.lr=0.000001"), tmp_path)
     assert driver.errors == {}
-    trainings = len([k for k in Store(tmp_path).keys() if Store(tmp_path).read(k).kind == "train"])
-    total = sum(doses) / 9  # a step asks for its loss and for 8 differences
-    null_controls = 2  # trained by sft
-    assert 40 * (trainings - null_controls) <= total < 43 * (trainings - null_controls)
+    own = [stage for stage in engine.given if stage.kind == "train" and stage.options["objective"]["name"] == "counts"]
+    steps = sum(len(Store(tmp_path).read(stage.key).json("losses.json")) for stage in own)
+    total = sum(doses) * steps / len(doses)  # every step asks equally often
+    assert 40 * len(own) <= total < 43 * len(own)
 
 
 def test_runs_are_finished_one_after_the_other(tmp_path: Path) -> None:
@@ -506,3 +507,14 @@ def test_a_removed_level_runs_nothing_and_gives_the_smaller_cube(tmp_path: Path,
     ran = run(study("factors.label_shift=none"), folder)
     assert ran.executed == 0
     assert cube_of(folder)["label_shift"].values.tolist() == ["none"]
+
+
+def test_stages_of_a_phase_run_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    """So that what is read for one of them, a pool, serves the next."""
+    own = study("seeds=3")
+    plan, engine, _ = drive(own, tmp_path / "x")
+    for kind in ("labels", "measure"):
+        planned = [key for key, stage in plan.stages.items() if stage.kind == kind]
+        assert [stage.key for stage in engine.given if stage.kind == kind] == planned
+    trained = [stage.inputs["pool"] for stage in engine.given if stage.kind == "train"]
+    assert sum(a != b for a, b in pairwise(trained)) == len(set(trained)) - 1

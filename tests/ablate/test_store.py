@@ -26,6 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ablate import store as stores
 from ablate.errors import StudyError
 from ablate.keys import canonical, key_of
 from ablate.store import DTYPES, CorruptArtifactError, Draft, Store
@@ -652,6 +653,7 @@ def refusing(real: Callable[..., Any], number: int, *, after: int) -> Callable[.
 def test_a_refused_artifact_leaves_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, number: int, message: str, call: str
 ) -> None:
+    monkeypatch.setattr(stores, "SYNC_S", 0.0)
     modules: list[Any] = [builtins, io] if call == "open" else [os]
     for after in range(30):  # at the first call, at the second, ... until there are no more
         key, refusal = key_of(["refused", after]), ""
@@ -737,6 +739,63 @@ def test_a_file_system_that_cannot_sync_folders_will_do(store: Store, monkeypatc
     stored(store)
     store.verify(KEY)
     assert store.has(KEY)
+
+
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is brought to the disk from now on."""
+    named: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        named.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return named
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors have no names here")
+@pytest.mark.parametrize(("took_s", "expected"), [(0.0, []), (1.0, ["note.txt", "receipt.json"])])
+def test_an_artifact_is_synced_if_it_takes_longer_to_make_than_to_sync(
+    store: Store, monkeypatch: pytest.MonkeyPatch, took_s: float, expected: list[str]
+) -> None:
+    named, now = syncs(monkeypatch), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with store.write(KEY, "labels") as draft:
+        draft.text("note.txt", "x")
+        now[0] += took_s
+    assert [name for name in named if "." in name and not name.startswith(KEY)] == expected
+    assert bool(named) == (took_s > 0)
+    store.verify(KEY)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors have no names here")
+def test_the_journal_is_synced_now_and_then_and_when_the_lock_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, now = syncs(monkeypatch), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    counts = []
+    with store.locked("mine"):
+        for step_s in (0.0, 0.1, 0.1, 1.0, 0.1):
+            now[0] += step_s
+            store.log(event="x")
+            counts.append(named.count("journal.jsonl"))
+    assert counts == [1, 1, 1, 2, 2]
+    assert named.count("journal.jsonl") == 3
+
+
+def test_what_a_cut_of_the_power_takes_from_an_artifact_is_seen(store: Store) -> None:
+    """A file system may keep names and lose what was not synced: empty files, or zeros of the right length."""
+    path = stored(store)
+    size = (path / "note.txt").stat().st_size
+    (path / "note.txt").write_bytes(bytes(size))
+    with pytest.raises(CorruptArtifactError, match="another sha256"):
+        store.verify(KEY)
+    (path / "receipt.json").write_bytes(b"")
+    assert not store.has(KEY)
+    stored(store)
+    store.verify(KEY)
 
 
 LIMITED = """

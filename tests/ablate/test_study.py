@@ -100,6 +100,7 @@ def test_defaults() -> None:
         "equivalence_pp": 5.0,
         "share_bar": 0.5,
         "interaction_share": 0.1,
+        "family": None,
     }
 
 

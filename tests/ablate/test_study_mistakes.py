@@ -81,6 +81,10 @@ WITH_PLACE = [
     ("train: {warmup: 1.5}", "4:17: train.warmup: 1.5 is not <= 1"),
     ("analysis: {alpha: 0.6}", "4:19: analysis.alpha: 0.6 is not <= 0.5"),
     ("analysis: {share_bar: 1}", "4:23: analysis.share_bar: 1 is not < 1"),
+    ("analysis: {family: label_shift}", "4:20: analysis.family: 'label_shift' is not a list"),
+    ("analysis: {family: []}", "4:20: analysis.family: has 0 entries, not at least 1"),
+    ("analysis: {family: [selector]}", "4:21: analysis.family[0]: no swapped factor and no swap is called 'selector'; the study swaps nothing"),
+    ("factors: {label_shift: {swap: [greedy, none]}}\nanalysis: {family: [label_shift none -> gredy]}", "5:21: analysis.family[0]: no swapped factor and no swap is called 'label_shift none -> gredy'; did you mean 'label_shift none -> greedy'?"),
     # names
     ("name: .a", f"4:7: name: '.a' cannot name a folder of results: {NAME_RULE}"),
     ("name: a/b", f"4:7: name: 'a/b' cannot name a folder of results: {NAME_RULE}"),

@@ -16,6 +16,7 @@ import pytest
 from laboratory import SMALL, assert_same_cube, cube_of, run, study, with_plugins
 
 from ablate import api
+from ablate import store as stores
 from ablate.cli import main
 from ablate.errors import FatalError, StudyError
 from ablate.store import Store
@@ -116,6 +117,7 @@ def test_a_disk_that_fills_up(
 
     with monkeypatch.context() as patch, pytest.raises(StudyError) as error:
         patch.setattr(os, "fsync", full)
+        patch.setattr(stores, "SYNC_S", 0.0)
         run(study(), folder)
     assert str(error.value).startswith(str(folder))
     assert str(error.value).endswith(says)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import linear_model
@@ -20,11 +22,22 @@ def two(seed: int, n: int = 20, d: int = 3, shift: float = 0.0):
 @pytest.mark.parametrize("d", [3, 100], ids=["few dimensions", "more dimensions than rows"])
 def test_against_cross_val_predict(d):
     samples = two_samples(*two(0, d=d, shift=0.5), permutations=1)
-    cv = PredefinedSplit(_folds(samples, rng(4), 5))
+    fold = _folds(samples, rng(4), 5)
+    cv = PredefinedSplit(fold)
     features, labels = StandardScaler().fit_transform(samples.points), samples.labels[0]
     score = cross_val_predict(LogisticRegression(max_iter=1000), features, labels, cv=cv, method="decision_function")
     assert cv.get_n_splits() == 5
-    assert c2st_of(samples, rng(4)).value == pytest.approx(roc_auc_score(labels, score), abs=2.6 / 400)
+    expected = np.mean([roc_auc_score(labels[fold == k], score[fold == k]) for k in range(5)])  # of 16 pairs each
+    assert c2st_of(samples, rng(4)).value == pytest.approx(expected, abs=1.1 / 80)
+
+
+def test_picks_from_the_draws_they_are_compared_to():
+    """The area against p is that against those left over, and 1/2 for the one in K that is the pick itself."""
+    samples = two_samples(*two(1, 40, shift=0.8), permutations=1)
+    lengths = np.arange(40), np.arange(40) - 10
+    plain, picked = (c2st_of(replace(samples, picked_from=k), rng(0), lengths=lengths) for k in (0, 4))
+    assert picked.value == pytest.approx(0.5 / 4 + 0.75 * plain.value, abs=1e-12)
+    assert picked.length_auc == pytest.approx(0.5 / 4 + 0.75 * plain.length_auc, abs=1e-12)
 
 
 def test_all_rows_of_a_prompt_are_in_one_fold_and_folds_are_even():
@@ -81,6 +94,13 @@ class Discriminant:
 
     def decision_function(self, features):
         return features @ self.w
+
+
+def test_where_nothing_is_told_apart_the_area_is_a_half(monkeypatch):
+    """Rows of two folds are not compared: each has helped to train the other's classifier, which made this .476."""
+    monkeypatch.setattr(linear_model, "LogisticRegression", Discriminant)
+    found = [c2st(*two(seed, 12, 1), rng(seed), permutations=1).value for seed in range(800)]
+    assert abs(np.mean(found) - 0.5) < 3 * np.std(found, ddof=1) / 800**0.5
 
 
 @pytest.mark.parametrize(

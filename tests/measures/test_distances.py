@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -6,7 +7,19 @@ import pytest
 from scipy import linalg, special, stats
 
 from ablate.errors import StudyError
-from ablate.measures.distances import centroid_cosine, energy, frechet, mmd2, sliced_w2, sliced_w2_of
+from ablate.measures.distances import (
+    centroid_cosine,
+    centroid_distances,
+    energy,
+    energy_of,
+    frechet,
+    frechet_of,
+    mmd2,
+    mmd2_of,
+    sliced_distances,
+    sliced_w2,
+    sliced_w2_of,
+)
 from ablate.measures.embedding import shifts
 from ablate.measures.samples import two_samples
 from ablate.testing import rng
@@ -107,6 +120,25 @@ def test_sliced_w2_in_one_dimension_sorts():
     x, y = two(7, 30, d=1, shift=0.3)
     expected = np.sqrt(((np.sort(x, axis=0) - np.sort(y, axis=0)) ** 2).mean())
     assert sliced_w2(x, y, projections=3).value == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 5])
+def test_picks_are_compared_to_the_mixture_with_themselves(k):
+    """p = x / K + (1 - 1/K) y, here as a sample with copies; what is over pairs is that of x and y, by (1 - 1/K)^2."""
+    x, y = two(14, 40, d=2, shift=0.7)
+    samples = replace(two_samples(x, y, permutations=1), picked_from=k)
+    mixed = np.concatenate([x, *[y] * (k - 1)])
+    for function, of_pairs in ((mmd2, mmd2_of), (energy, energy_of)):
+        assert of_pairs(samples).value == pytest.approx((1 - 1 / k) ** 2 * function(x, y).value, abs=1e-12)
+    projected = samples.points @ np.eye(2)
+    weights = np.concatenate([np.full(40, 1 / k), np.full(40, 1 - 1 / k)]) / 40
+    along = [ot.wasserstein_1d(x[:, d], samples.points[:, d], v_weights=weights, p=2) for d in (0, 1)]
+    assert sliced_distances(samples, projected)[0] ** 2 == pytest.approx(np.mean(along), abs=1e-12)
+    cosine = x.mean(0) @ mixed.mean(0) / np.linalg.norm(x.mean(0)) / np.linalg.norm(mixed.mean(0))
+    assert centroid_distances(samples)[0] == pytest.approx(1 - cosine, abs=1e-12)
+    s, t = np.cov(x.T, ddof=0), np.cov(mixed.T, ddof=0)
+    expected = ((x.mean(0) - mixed.mean(0)) ** 2).sum() + np.trace(s + t - 2 * linalg.sqrtm(s @ t).real)
+    assert frechet_of(samples, components=2).raw == pytest.approx(expected, rel=0.02)  # n - 1 and n
 
 
 def test_centroids_by_hand():

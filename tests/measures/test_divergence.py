@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ablate import registry
-from ablate.api import LabelSet, Pool
+from ablate.api import Decoding, LabelSet, Pool
 from ablate.lm.tabular import TabularModel
-from ablate.measures.divergence import shift_divergence
+from ablate.measures.divergence import js, shift_divergence
 from ablate.testing import MeasureContract, ask, rng
 
 NAN = float("nan")
@@ -58,14 +58,21 @@ POOL = pool_of(
 OWN = pool_of([[1], [2]], [[[-1.0, NAN]], [[-1.5, -0.5]]], np.full((2, 1, 2), NAN), np.full((2, 1, 2), NAN))
 
 
+def jensen(r: float) -> float:
+    return float(np.log1p(r) + r * np.log1p(1 / r))
+
+
 def test_columns_by_hand():
     values = measured(POOL, OWN, [[1, 0], [0, 1]])
     assert values == pytest.approx(
         {
             "kl_shift": (1.0 + 0.4 + 0.2 + 0.4) / 4,
+            "kl_shift_se": np.std([0.7, 0.3], ddof=1) / np.sqrt(2),
             "kl_shift_token": (1.0 + 0.4 + 0.2 + 0.4) / 6,
             "kl_shift_mc": (1.5 + 2.0 + 0.0 + 1.0) / 4,
             "kl_shift_mc_se": np.std([1.75, 0.5], ddof=1) / np.sqrt(2),
+            "js_shift": np.log(2) - np.mean([jensen(np.exp(-d)) for d in (1.5, 2.0, 0.0, 1.0)]) / 2,
+            "coverage": np.mean(np.exp([-1.5, -2.0, 0.0, -1.0])),
             "nll_gap": (3 + 2) / 2 - (1 + 2) / 2,
             "nll_gap_token": (3 + 2) / 4 - (1 + 2) / 3,
         },
@@ -96,7 +103,7 @@ def test_without_labels_there_is_no_gap_but_a_divergence():
 def test_one_prompt_has_no_standard_error():
     one = pool_of(*(array[:1] for array in (POOL.lengths, POOL.logprob_p, POOL.logprob_drawn, POOL.kl)))
     values = measured(one, OWN, [[1, 0]])
-    assert [name for name, value in values.items() if np.isnan(value)] == ["kl_shift_mc_se"]
+    assert [name for name, value in values.items() if np.isnan(value)] == ["kl_shift_se", "kl_shift_mc_se"]
     assert values["kl_shift_mc"] == pytest.approx(1.75, abs=1e-12)
 
 
@@ -122,14 +129,15 @@ def test_prompts_asked_twice_say_nothing_new():
 
 
 def test_one_item_has_no_standard_error():
-    assert np.isnan(sampled([[0.0], [2.0]], [7, 7])["kl_shift_mc_se"])
+    values = sampled([[0.0], [2.0]], [7, 7])
+    assert np.isnan([values["kl_shift_se"], values["kl_shift_mc_se"]]).all()
 
 
 def test_text_without_a_density_has_a_likelihood_gap_alone():
     unknown = np.full(POOL.kl.shape, NAN)
     values = measured(pool_of(POOL.lengths, POOL.logprob_p, unknown, unknown), OWN, [[1, 0], [0, 1]])
     assert values["nll_gap"] == pytest.approx(1.0, abs=1e-12)
-    assert all(np.isnan(value) for name, value in values.items() if name.startswith("kl"))
+    assert all(np.isnan(value) for name, value in values.items() if not name.startswith("nll"))
 
 
 # The tabular laboratory knows the divergence of whole answers.
@@ -139,8 +147,8 @@ def proposed(name: str, prompts, seed: int, k: int) -> Pool:
     return registry.get("label_shift", name)(LM.policy(None, max_tokens=8), prompts, rng(seed), k=k, **SHIFTS[name])
 
 
-def exact(name: str, prompts) -> float:
-    """Of the chats and the decoding that the label shift asks for."""
+def asked_of(name: str, prompts) -> dict:
+    """The chats and the decoding that the label shift asks for."""
     asked = {}
 
     class Recorder:
@@ -149,7 +157,11 @@ def exact(name: str, prompts) -> float:
             return LM.policy(None, max_tokens=8).pool(prompts, rng, k=k)
 
     registry.get("label_shift", name)(Recorder(), prompts, rng(), k=1, **SHIFTS[name])
-    return float(LM.exact_kl(None, prompts, **asked).mean())
+    return asked
+
+
+def exact(name: str, prompts) -> float:
+    return float(LM.exact_kl(None, prompts, **asked_of(name, prompts)).mean())
 
 
 @pytest.mark.parametrize("name", SHIFTS)
@@ -164,6 +176,55 @@ def test_against_the_exact_divergence_of_whole_answers(name):
         assert values["kl_shift"] == pytest.approx(truth, abs=1e-12)
         assert values["kl_shift_mc"] == pytest.approx(truth, abs=1e-12)
     assert (truth == pytest.approx(0, abs=1e-12)) == (name == "none")
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+def test_jensen_shannon_against_the_distributions(name):
+    """From draws of q alone, whatever p has that q lacks."""
+    prompts = tuple(map(ask, range(40)))
+    q, p = LM.distribution(None, prompts, **asked_of(name, prompts)), LM.distribution(None, prompts)
+    truth = js(q, p).mean()
+    found = [measured(pool, pool)["js_shift"] for pool in (proposed(name, prompts, seed, 4) for seed in range(100))]
+    assert abs(np.mean(found) - truth) <= 3 * np.std(found, ddof=1) / 10 + 1e-12
+    assert (truth < 1e-12) == (name == "none")
+    assert max(found) <= np.log(2)
+
+
+def test_jensen_shannon_is_bounded_where_a_ratio_overflows():
+    assert sampled([[2000.0]], [1])["js_shift"] == pytest.approx(np.log(2), abs=1e-12)
+    assert np.isfinite(sampled([[-2000.0], [1.0]], [1, 2])["js_shift"])
+
+
+@pytest.mark.parametrize(
+    ("decoding", "known"),
+    [
+        (Decoding(), True),
+        (Decoding(temperature=0), True),
+        (Decoding(top_p=0.6), True),
+        (Decoding(top_p=0.9), True),
+        (Decoding(temperature=0.5), False),
+        (Decoding(temperature=1.5), False),
+    ],
+)
+def test_coverage_is_what_the_proposal_can_give(decoding, known):
+    prompts = tuple(map(ask, range(40)))
+    q, p = LM.distribution(None, prompts, decoding=decoding), LM.distribution(None, prompts)
+    found = [
+        measured(pool, pool)["coverage"]
+        for pool in (LM.policy(None, max_tokens=8).pool(prompts, rng(s), k=4, decoding=decoding) for s in range(40))
+    ]
+    if known:
+        error = np.std(found, ddof=1) / 40**0.5
+        assert abs(np.mean(found) - np.where(q > 0, p, 0).sum(1).mean()) <= 3 * error + 1e-12
+        assert (np.mean(found) == 1) == decoding.raw
+    else:
+        assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("name", ["clean_view", "cot_view", "system_prompt"])
+def test_another_prompt_cuts_nothing(name):
+    pool = proposed(name, tuple(map(ask, range(20))), 0, 4)
+    assert measured(pool, pool)["coverage"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["nucleus", "clean_view", "cot_view"])
@@ -182,14 +243,16 @@ def test_both_estimates_have_the_exact_mean_and_the_first_varies_less(name):
 def test_standard_error_is_that_of_prompts_drawn_anew():
     everyone = tuple(map(ask, range(3000)))
     truth, draw = exact("clean_view", everyone), rng(0)
-    z = []
+    z: dict[str, list[float]] = {"kl_shift": [], "kl_shift_mc": []}
     for seed in range(200):
         prompts = tuple(everyone[i] for i in draw.choice(len(everyone), 60, replace=False))
         pool = proposed("clean_view", prompts, seed, 3)
         values = measured(pool, pool)
-        z.append((values["kl_shift_mc"] - truth) / values["kl_shift_mc_se"])
-    assert abs(np.mean(z)) < 0.3
-    assert 0.85 < np.std(z) < 1.15
+        for name, column in z.items():
+            column.append((values[name] - truth) / values[f"{name}_se"])
+    for column in z.values():
+        assert abs(np.mean(column)) < 0.3
+        assert 0.85 < np.std(column) < 1.15
 
 
 def test_the_organism_compared_to_itself_has_no_gap():

@@ -40,9 +40,102 @@ def test_the_bound_holds_in_a_known_world(k, law):
     truth = divergence(share, LM.distribution(None, PROMPTS)).mean()
     assert found["kl_labels"] == pytest.approx(0, abs=1e-12)  # nothing is shifted here
     assert truth <= found["kl_total_max"] + len(VALUES) / 400  # the plug-in truth is that much too large
+    assert np.isnan(found["kl_total"]) == (law != "draw")  # answers are drawn twice
     assert found["kl_total_max"] == pytest.approx(
         {"draw": 0.0, "plurality": np.log(k)}.get(law, best_of_n(k)), abs=1e-12
     )
+
+
+def listed(
+    q: np.ndarray, values: np.ndarray, p: np.ndarray, k: int, prompts: int, seed: int
+) -> tuple[Pool, np.ndarray]:
+    """A pool of answers 0, 1, ... of probabilities q under the proposal, p under the organism; and their scores."""
+    answers = np.random.default_rng(seed).choice(len(q), (prompts, k), p=q)
+    logq, logp = np.log(q)[answers][:, :, None], np.log(p)[answers][:, :, None]
+    tokens, ones = answers[:, :, None], np.ones(answers.shape, int)
+    return Pool((), (), tokens, ones, logq, logp, logq, np.zeros_like(logq)), values[answers]
+
+
+def total(q, values, p, k, law, prompts=96, seed=0) -> float:
+    pool, scores = listed(q, values, p, k, prompts, seed)
+    picks = {"highest": scores.argmax(1), "lowest": scores.argmin(1)}.get(law, np.zeros(prompts, int))
+    return selection_divergence(None, labels_of(pool, scores, law, picks), None, np.random.default_rng(0))["kl_total"]
+
+
+MANY = 50_000
+
+
+@pytest.mark.parametrize("law", ["highest", "lowest", "draw"])
+@pytest.mark.parametrize("k", [2, 4])
+def test_the_total_where_no_answer_comes_twice(k, law):
+    """KL(s || p) by exact order statistics on all answers, whose scores go with log q - log p, so both parts matter."""
+    draw = np.random.default_rng(5)
+    tilt = draw.normal(size=MANY)
+    p = np.full(MANY, 1 / MANY)
+    q = np.exp(0.5 * tilt) / np.exp(0.5 * tilt).sum()
+    values = tilt + draw.normal(size=MANY)  # scores
+    s = {"highest": best_of_n(k, q, values).q, "lowest": best_of_n(k, q, -values).q, "draw": q}[law]
+    found = [total(q, values, p, k, law, seed=seed) for seed in range(100)]
+    found = [value for value in found if not np.isnan(value)]  # a few pools have an answer twice
+    assert len(found) > 90
+    assert abs(np.mean(found) - divergence(s, p)) < 3 * np.std(found, ddof=1) / len(found) ** 0.5
+
+
+def test_what_ties_is_not_guessed():
+    q = np.full(6, 1 / 6)
+    for law in ("highest", "lowest", "plurality", "weights", None):
+        assert np.isnan(total(q, np.arange(6.0), q, 4, law)), law
+    many = np.full(MANY, 1 / MANY)
+    assert total(many, np.arange(float(MANY)), many, 4, "highest") == pytest.approx(best_of_n(4), abs=1e-12)
+    assert np.isnan(total(many, np.round(np.arange(MANY) / 1e4), many, 4, "highest"))  # others that tie
+    assert np.isnan(total(many, np.where(np.arange(MANY) % 50, 1.0 * np.arange(MANY), np.nan), many, 4, "highest"))
+
+
+def test_prompts_with_a_single_answer_add_nothing():
+    """Half of the prompts have one answer, the others as many as there are draws."""
+    one, many = (listed(np.full(n, 1 / n), np.arange(float(n)), np.full(n, 1 / n), 4, 50, 0) for n in (1, MANY))
+    joined = {
+        name: np.concatenate([getattr(pool, name) for pool, _ in (one, many)])
+        for name in ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl")
+    }
+    scores = np.concatenate([one[1], many[1]])
+    labels = labels_of(Pool((), (), **joined), scores, "highest", scores.argmax(1))
+    found = selection_divergence(None, labels, None, np.random.default_rng(0))
+    assert found["kl_total"] == pytest.approx(best_of_n(4) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("law", ["draw", "highest", "plurality", None])
+def test_nothing_is_selected_from_a_single_answer_or_candidate(law):
+    one = total(np.array([1.0]), np.zeros(1), np.array([1.0]), 4, law)
+    assert one == 0.0
+    greedy = registry.get("label_shift", "greedy")(
+        LM.policy(None, max_tokens=8), PROMPTS, np.random.default_rng(1), k=4
+    )
+    labels = labels_of(greedy, np.zeros(greedy.lengths.shape), law, np.zeros(len(PROMPTS), int))
+    found = selection_divergence(None, labels, None, np.random.default_rng(0))
+    assert found["kl_total"] == found["kl_labels"] > 0.5
+    assert total(np.array([0.5, 0.5]), np.zeros(2), np.array([0.5, 0.5]), 1, law) == 0.0
+
+
+def test_a_single_candidate_that_may_be_left_out_is_selected():
+    pool, scores = listed(np.array([0.5, 0.5]), np.zeros(2), np.array([0.5, 0.5]), 1, 6, 0)
+    labels = labels_of(pool, scores, None, np.zeros(6, int))
+    left = LabelSet(pool, pool, labels.weights * (np.arange(6) > 2)[:, None], *[labels.embedding] * 2, scores, None)
+    assert np.isnan(selection_divergence(None, left, None, np.random.default_rng(0))["kl_total"])
+
+
+def test_the_organism_compared_to_itself_by_draws_is_zero():
+    pool = drawn(4, 1)
+    labels = labels_of(pool, np.zeros(pool.lengths.shape), "draw", np.zeros(len(PROMPTS), int))
+    found = selection_divergence(None, labels, None, np.random.default_rng(0))
+    assert found["kl_total"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "answers"), [(4, 20), (4, 100), (8, 50)])
+def test_what_an_answer_with_probability_takes_off(k, answers):
+    """Sum of d^3 K (K - 1)^2 F^(K - 3) / 24 over equal answers, the docstring's claim, by the integral of F."""
+    exact = best_of_n(k, np.full(answers, 1 / answers), np.arange(answers)).kl
+    assert best_of_n(k) - exact == pytest.approx(k * (k - 1) ** 2 / 24 / (k - 2) / answers**2, rel=0.1)
 
 
 def test_along_the_labels_it_is_the_ratio_of_proposal_and_organism():

@@ -274,3 +274,81 @@ class TestRefusals:
     def test_frame(self):
         with pytest.raises(StudyError, match="no table layout for the columns a, b"):
             render(pd.DataFrame({"a": [1], "b": [2]}), FACTS)
+
+
+def limited(name, estimate, low=NAN, high=NAN, unit=""):
+    return {f"{name}{unit}": estimate, f"{name}_low": low, f"{name}_high": high}
+
+
+TERMS = ("label_change", "shift_term", "selection_term", "interaction", "shift_shapley", "selection_shapley")
+PRICE = {
+    "behavior": "sycophancy",
+    "objective": "sft",
+    "label_shift": "greedy",
+    "selector": "first",
+    **{key: value for name in TERMS for key, value in limited(name, -1.23, -2.0, 0.5, "_pp").items()},
+    **limited("split_half", NAN, unit="_pp"),
+    "organisms": 6,
+}
+STABLE = {"behavior": "a", "pair": "none, greedy", "between_shifts": 0.2, "same_shift": 0.05, "difference": 0.15}
+MEDIATED = {"behavior": "a", "swapped": "label_shift none -> greedy", "dose": "kl_shift", "organisms": 6}
+LOST = {"behavior": "a", "swapped": "selector first -> majority", "effect_pp": 2.0, "low": -1.0, "high": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "first"),
+    [
+        (
+            [{"behavior": "a", "term": "seed", "variance_pp2": 4.0, "low": 1.0, "high": 9.5, "method": "ems"}
+             | limited("share", 0.2, -0.1, 0.5) | {"organisms": 6}],
+            ["source of variance", "variance, pp^2", "share", "method", "organisms"],
+            ["seed", "4.0 [1.0, 9.5]", ".20 [-.10, .50]", "ems", "6"],
+        ),
+        (
+            [PRICE],
+            ["objective", "label_shift", "selector", "labels' change, pp", "shift term", "selection term",
+             "interaction",
+             "shift, order-free", "selection, order-free", "selection, split-half", "organisms"],
+            ["sft", "greedy", "first", *["-1.2 [-2.0, +0.5]"] * 6, "", "6"],
+        ),
+        (
+            [STABLE | {"low": 0.1, "high": 0.2, "organisms": 6}],
+            ["label shifts", "JS between, nats", "within one", "difference", "organisms"],
+            ["none, greedy", ".200", ".050", ".150 [.100, .200]", "6"],
+        ),
+        (
+            [STABLE | dict.fromkeys(("between_shifts", "same_shift", "difference", "low", "high"), NAN)
+             | {"organisms": 0}],
+            ["label shifts", "JS between, nats", "within one", "difference", "organisms"],
+            ["none, greedy", "-", "-", "-", "0"],
+        ),
+        (
+            [MEDIATED | {"part": "indirect", "estimate": -3.0, "low": -5.0, "high": -1.0, "unit": "pp", "rho": -0.4}],
+            ["swapped", "dose", "part (model-based)", "estimate", "indirect vanishes at rho", "organisms"],
+            ["label_shift none -> greedy", "kl_shift", "indirect", "-3.0 pp [-5.0, -1.0]", "-.40", "6"],
+        ),
+        (
+            [MEDIATED | {"part": "R^2", "estimate": 0.9, "low": 0.8, "high": 0.97, "unit": "1", "rho": NAN}],
+            ["swapped", "dose", "part (model-based)", "estimate", "indirect vanishes at rho", "organisms"],
+            ["label_shift none -> greedy", "kl_shift", "R^2", ".90 [.80, .97]", "", "6"],
+        ),
+        *(
+            (
+                [LOST | {"missing": n, "bound_low": -4.0, "bound_high": 8.0, "outer_low": -9.0, "outer_high": 12.0,
+                         "tipping_pp": tipping, "failure_p": p}],
+                ["swapped", "effect, pp", "missing", "worst to best case, pp", "with t limits", "tipping point, pp",
+                 "p (failing by level)"],
+                ["selector first -> majority", "+2.0 [-1.0, +5.0]", str(n), *cells_],
+            )
+            for n, tipping, p, cells_ in [
+                (3, -12.5, 0.031, ["-4.0 to +8.0", "-9.0 to +12.0", "-12.5", ".031"]),
+                (3, float("inf"), 1.0, ["-4.0 to +8.0", "-9.0 to +12.0", "none", "1"]),
+                (0, NAN, NAN, ["", "", "", ""]),
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_layouts_of_the_other_tables(rows, header, first):
+    found = cells(render(pd.DataFrame(rows)))
+    assert found[0] == header
+    assert found[2] == first

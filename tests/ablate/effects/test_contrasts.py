@@ -1,11 +1,12 @@
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 import xarray as xr
 from scipy import stats
 
-from ablate.effects import contrasts, sign_flip
+from ablate.effects import contrasts, decomposition, sign_flip, verdict
 from ablate.effects.block import blocks
 from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
@@ -308,3 +309,20 @@ def test_whole_cube_is_taken_too():
     tree = xr.DataTree.from_dict({"/": cube, "/items": xr.Dataset(coords={"kind": kind})})
     assert len(contrasts(tree)) == len(contrasts(cube))
     assert [block.behavior for block in blocks(tree)] == ["sycophancy"]
+
+
+def test_memory_grows_with_the_runs_and_no_faster() -> None:
+    """Peak of all that Python allocates, for 1, 2 and 4 times the seeds; the sign-flips cost the same in each."""
+    bars = {"alpha": 0.05, "equivalence_pp": 5, "share_bar": 0.5, "interaction_share": 0.1}
+    peaks = []
+    for seeds in (5, 5, 10, 20):  # the first time loads what is loaded once
+        cube = world(organisms=16, seeds=seeds, shift=(0, -10, -25))
+        tracemalloc.start()
+        contrasts(cube)
+        decomposition(cube)
+        verdict(cube, **bars)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one, two, four = peaks[1:]
+    assert four - two <= 2.5 * max(two - one, 100_000)
+    assert four < 40e6

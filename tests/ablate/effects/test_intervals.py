@@ -2,9 +2,10 @@ import numpy as np
 import pingouin
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from ablate.effects import Interval, t_interval, tost
-from ablate.effects.intervals import organisms_needed, ratio
+from ablate.effects.intervals import fieller, ratio, share_interval
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
@@ -60,14 +61,61 @@ def test_ratio_has_the_delta_error():
     assert values.std(axis=1, ddof=1).mean() / np.sqrt(40) == pytest.approx(estimates.std(), rel=0.05)
 
 
-def test_organisms_needed_is_the_power_of_a_t_test():
-    values = np.random.default_rng(3).normal(2, 3, 6)
-    needed = organisms_needed(values, 4.0, alpha=0.025)
-    d, df = 4.0 / values.std(ddof=1), needed - 1
-    power = stats.nct.sf(stats.t.ppf(0.975, df), df, d * np.sqrt(needed))
-    assert power == pytest.approx(0.8, abs=0.08)
+def test_fieller_limits_are_what_a_t_test_does_not_refute():
+    rng = np.random.default_rng(6)
+    whole = rng.normal(10, 2, 7)
+    part = 0.3 * whole + rng.normal(0, 1, 7)
+    found = fieller(part, whole)
+    assert found.estimate == pytest.approx(part.mean() / whole.mean())
+    for limit in found[1:]:
+        assert stats.ttest_1samp(part - limit * whole, 0).pvalue == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("distance", [0.0, np.nan, 1e-6])
-def test_no_number_of_organisms_is_said_where_there_is_none(distance):
-    assert organisms_needed(np.array([1.0, 5.0, -3.0]), distance, alpha=0.05) is None
+def test_fieller_has_no_limits_where_the_whole_may_be_zero():
+    found = fieller(np.array([1.0, 2.0, 3.0]), np.array([1.0, -0.8, 0.2]))
+    assert np.isnan(found.low)
+    assert np.isnan(found.high)
+    assert np.isnan(fieller(np.full(4, 2.0), np.full(4, 4.0)).low)
+
+
+@pytest.mark.parametrize("organisms", [2, 5])
+def test_a_share_interval_stays_in_the_unit_interval(organisms):
+    rng = np.random.default_rng(organisms)
+    for _ in range(200):
+        counts = rng.integers(1, 20, organisms)
+        found = share_interval(rng.binomial(counts, rng.beta(1, 0.3)) / counts, counts.astype(float))
+        assert 0 <= found.low <= found.estimate <= found.high <= 1
+
+
+def test_a_share_interval_is_that_of_wilson():
+    """Shares that differ as much as independent trials do (here exactly) are worth all trials; oracle: statsmodels."""
+    rng = np.random.default_rng(4)
+    shares = rng.normal(0, 1, 400)
+    shares = 0.3 + (shares - shares.mean()) / shares.std(ddof=1) * np.sqrt(0.3 * 0.7 / 50)
+    found = share_interval(shares, np.full(400, 50.0))
+    low, high = proportion_confint(0.3 * 20_000, 20_000, method="wilson")
+    assert found == pytest.approx((0.3, low, high), abs=2e-5)
+
+
+def test_where_all_is_alike_an_organism_is_one_trial():
+    found = share_interval(np.ones(6), np.full(6, 40.0))
+    assert found.high == 1.0
+    assert found.low == pytest.approx(1 / (1 + stats.t.ppf(0.975, 5) ** 2 / 6))
+
+
+def test_a_share_of_one_organism_has_no_limits():
+    assert share_interval(np.array([0.25]), np.array([8.0]))[0] == 0.25
+    assert np.isnan(share_interval(np.array([0.25]), np.array([8.0])).low)
+    assert np.isnan(share_interval(np.array([0.25]), np.array([0.0])).estimate)
+
+
+@pytest.mark.parametrize(("p", "correlation"), [(0.5, 0.0), (0.8, 0.1), (0.8, 0.3)])
+def test_a_share_interval_covers(p, correlation):
+    rng = np.random.default_rng(5)
+    spread = 1 / correlation - 1 if correlation else 0.0
+    covered = 0
+    for _ in range(300):
+        chance = rng.beta(p * spread, (1 - p) * spread, 6) if correlation else np.full(6, p)
+        found = share_interval(rng.binomial(40, chance) / 40, np.full(6, 40.0))
+        covered += found.low <= p <= found.high
+    assert covered / 300 > 0.91

@@ -1,47 +1,11 @@
-import re
-
 import numpy as np
 import pytest
 import xarray as xr
+from answers import ITEMS, answered
 
-from ablate.effects.block import blocks
-from ablate.effects.components import noise
-from ablate.effects.itemnoise import item_noise, noise_lines, samples_of, sampling_variance
+from ablate.effects.itemnoise import item_noise, samples_of, sampling_variance
 from ablate.effects.worlds import world
 from ablate.errors import StudyError
-
-DIMS = ("organism", "label_shift", "selector", "objective", "seed")
-ITEMS = 40
-
-
-def answered(seed=0, samples=2, organisms=6, seeds=2, training=0.3, copies=1, before_of_seed=True, **options):
-    """A whole cube whose answers were drawn: item logits plus effects of run and ``training`` of run and item."""
-    rng = np.random.default_rng([seed, 3])
-    names = tuple(f"b{i}" for i in range(copies))
-    cube = world(seed, organisms=organisms, seeds=seeds, behaviors=names, **options)
-    shape = cube.risk_delta.shape
-    items = rng.normal(0, 1.5, (shape[0], 1, 1, 1, 1, ITEMS))
-    logit = items + rng.normal(0, 0.3, (*shape, 1)) + training * rng.normal(0, 1, (*shape, ITEMS))
-    p_after, p_before = 1 / (1 + np.exp(-logit)), 1 / (1 + np.exp(-items[:, 0, 0, 0]))
-    after = rng.binomial(samples, p_after) / samples
-    p_before = np.broadcast_to(p_before, (shape[0], seeds if before_of_seed else 1, ITEMS))
-    before = rng.binomial(samples, p_before) / samples
-    expanded = before[:, None, None, None] if before_of_seed else before[:, None, None, None, :1]
-    risk = np.broadcast_to(expanded.mean(-1), shape)
-    cube = cube.assign(
-        risk_after=(DIMS, after.mean(-1)), risk_before=(DIMS, risk.copy()), risk_delta=(DIMS, after.mean(-1) - risk)
-    )
-    cube = cube.assign_attrs(evaluation=f"{samples} sampled at T = 1")
-    dims = ("organism", "seed", "item") if before_of_seed else ("organism", "item")
-    padded = {name: np.concatenate([values, np.full((*values.shape[:-1], 3), 0.5)], axis=-1) for name, values in
-              (("after", after), ("before", before if before_of_seed else before[:, 0]))}  # fmt: skip
-    kind = np.array([["risk"] * ITEMS + ["capability", "capability", ""]] * shape[0], object)
-    group = xr.Dataset(
-        {"outcome_after": ((*DIMS, "item"), padded["after"]), "outcome_before": (dims, padded["before"])},
-        {"kind": (("organism", "item"), kind)},
-    )
-    truth = 1e4 * (p_after * (1 - p_after)).sum(-1) / (samples * ITEMS**2)
-    return xr.DataTree.from_dict({"/": cube, "/items": group}), truth, p_after
 
 
 class TestSamplingVariance:
@@ -154,48 +118,3 @@ class TestItemNoise:
             item_noise(without)
         with pytest.raises(StudyError, match="1 valid organism"):
             item_noise(answered(6, organisms=1)[0])
-
-
-class TestNoiseLines:
-    def test_lines_sum_to_what_they_summed_to(self):
-        cube, _, _ = answered(7)
-        table = noise_lines(cube).set_index("source").variance_pp2
-        runs = blocks(cube)[0].response[:, :, :, 0]
-        plain = {name: part.mean() for name, part in noise(runs).items()}
-        assert abs(table.sum() - sum(plain.values())) <= 1e-9
-        assert table["item sampling, after"] == pytest.approx(plain["residual"] - table["residual"])
-        seed = "seed within organism"
-        assert table["item sampling, before"] == pytest.approx(plain[seed] - table[seed])
-        assert table["organism"] == pytest.approx(plain["organism"])
-
-    @pytest.mark.parametrize(("seeds", "receiver"), [(2, "organism"), (1, "organism and seed")])
-    def test_one_evaluation_before_training_is_the_organism_s(self, seeds, receiver):
-        cube, _, _ = answered(8, seeds=seeds, before_of_seed=False)
-        table = noise_lines(cube).set_index("source").variance_pp2
-        plain = noise(blocks(cube)[0].response[:, :, :, 0])[receiver].mean()
-        assert table["item sampling, before"] == pytest.approx(plain - table[receiver])
-
-    def test_what_is_left_is_unbiased(self):
-        """Residual: variance over seeds of the expected risk; seed: nothing but the evaluation before training."""
-        cube, _, p = answered(9, copies=120, organisms=4)
-        table = noise_lines(cube)
-        expected = 100 * p.mean(-1)[..., 0, :]  # [organism, shift, selector, seed]
-        own = expected - expected.mean(axis=-1, keepdims=True)
-        between = (own**2).sum(axis=-1).mean()  # one degree of freedom for two seeds
-        lines = table.groupby("source").variance_pp2
-        error = lines.std() / np.sqrt(120)
-        found = lines.mean()
-        assert found["residual"] == pytest.approx(between, abs=4 * error["residual"])
-        assert found["residual"] + found["item sampling, after"] > between + 10 * error["residual"]
-        assert found["seed within organism"] == pytest.approx(0, abs=4 * error["seed within organism"])
-        assert found["item sampling, before"] > 5 * error["seed within organism"]
-
-    def test_settings_of_other_factors_have_their_own(self):
-        cube, _, _ = answered(10, objectives=("sft", "bct"), objective=(0, 0))
-        table = noise_lines(cube)
-        assert table.groupby("objective").size().to_dict() == {"bct": 8, "sft": 8}
-
-    def test_where_there_is_no_residual(self):
-        cube, _, _ = answered(11, selectors=("first",), selector=(0,))
-        with pytest.raises(StudyError, match=re.escape("fewer than two label shifts or selectors that act")):
-            noise_lines(cube)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from ablate.effects import contrasts
+from ablate.effects import contrasts, lmg
 from ablate.effects.mediation import EFFECTS, _frame, cross_products, estimate, mediation
+from ablate.effects.mediation import mediated as table_of
 from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
@@ -206,3 +207,39 @@ class TestRefusals:
         table = mediation(cube, "kl_shift")
         assert list(table.swapped.unique()) == ["label_shift none -> clean_view"]
         assert "label_shift none -> greedy: the mediator does not vary" in table.attrs["notes"][0]
+
+
+class TestTable:
+    cube = mediated(31).assign(mmd2=lambda root: 0.5 * root.kl_shift + abs(root.risk_delta))
+
+    def test_rows_are_those_of_mediation_and_lmg(self):
+        table = table_of(self.cube, ["kl_absent", "kl_shift", "mmd2"])
+        parts, shares = table[table.unit == "pp"], table[table.unit == "1"]
+        whole = mediation(self.cube, "kl_shift")
+        assert set(parts.dose) == {"kl_shift"}
+        assert whole.interaction.all()
+        assert parts.part.tolist() == list(EFFECTS)
+        np.testing.assert_array_equal(parts[["estimate", "low", "high"]], whole[["estimate", "low", "high"]])
+        assert parts.rho.notna().tolist() == [False, True, True, False, False]
+        oracle = lmg(self.cube, ["kl_shift", "mmd2"])
+        assert shares.dose.tolist() == ["kl_shift", "mmd2", "all"]
+        np.testing.assert_array_equal(shares[["estimate", "low", "high"]], oracle[["lmg", "low", "high"]])
+        assert shares.estimate.iloc[:2].sum() == pytest.approx(shares.estimate.iloc[2], abs=1e-12)
+        assert table.attrs["kind"] == "model-based"
+
+    def test_without_interaction_each_effect_stands_once(self):
+        cube = self.cube.copy(deep=True)
+        cube["kl_shift"][:, 0] = 0.0  # a KL from itself
+        table = table_of(cube, ["kl_shift", "mmd2"])
+        assert table.part.tolist()[:3] == ["total", "indirect", "direct"]
+
+    def test_a_dose_that_cannot_mediate_is_passed_over_and_named(self):
+        cube = self.cube.assign(kl_shift=self.cube.kl_shift * 0)
+        table = table_of(cube, ["kl_shift", "mmd2"])
+        assert set(table[table.unit == "pp"].dose) == {"mmd2"}
+        assert table.attrs["notes"][0].startswith("kl_shift: b0: label_shift none -> clean_view: the mediator does not")
+        assert "no LMG shares: b0: kl_shift is the same in every cell of an organism" in table.attrs["notes"]
+
+    def test_no_dose(self):
+        with pytest.raises(StudyError, match=r"^the cube has none of the doses kl_a, kl_b; add their measures"):
+            table_of(self.cube, ["kl_a", "kl_b"])

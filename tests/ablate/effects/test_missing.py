@@ -1,6 +1,7 @@
 from itertools import permutations, product
 
 import numpy as np
+import pandas as pd
 import pytest
 from statsmodels.stats.contingency_tables import cochrans_q
 
@@ -8,7 +9,7 @@ from ablate.effects import contrasts
 from ablate.effects.block import blocks, mean
 from ablate.effects.contrasts import main_contrasts
 from ablate.effects.intervals import t_interval
-from ablate.effects.missing import bounds, failure_check, permutation_q, weights
+from ablate.effects.missing import bounds, failure_check, missing, permutation_q, weights
 from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 
@@ -238,3 +239,24 @@ class TestBounds:
             bounds(world(organisms=1))
         with pytest.raises(StudyError, match="every factor has one level"):
             bounds(world(selectors=("first",), shifts=("none",), shift=(0,), selector=(0,)))
+
+
+class TestTable:
+    def test_bounds_beside_the_failure_check(self):
+        lost = np.zeros((8, 3, 3), bool)
+        lost[:5, 2, 1] = True
+        cube = failing(world(3, organisms=8, **EFFECTS), lost)
+        table, plain = missing(cube), bounds(cube)
+        pd.testing.assert_frame_equal(table[plain.columns], plain)
+        own = table.set_index("swapped")
+        assert own.failed_end["label_shift none -> clean_view"] == 5
+        assert (own.failed_start[own.factor == "label_shift"] == 0).all()
+        p = failure_check(cube).groupby("factor").p.first()
+        assert own.failure_p["label_shift none -> greedy"] == p["label_shift"]
+        assert table.attrs["notes"] == ["sycophancy: 5 runs of 72 missing"]
+
+    def test_it_says_that_no_run_is_missing(self):
+        table = missing(world(4, organisms=6, **EFFECTS))
+        assert table.attrs["notes"] == ["sycophancy: no run is missing"]
+        assert table.failure_p.isna().all()
+        np.testing.assert_allclose(table.bound_low, table.effect_pp, rtol=1e-12)

@@ -119,8 +119,8 @@ def test_organisms_needed_is_the_first_size_with_enough_power(effect):
 
 
 def test_as_many_organisms_as_pingouin_says_for_a_t_test():
-    needed = organisms_needed(SD, 8, Design(test="t"), simulations=20_000)
-    assert needed == pytest.approx(np.ceil(pingouin.power_ttest(d=0.8, power=0.8, contrast="one-sample")), abs=1)
+    needed = organisms_needed(SD, 8, Design(test="t"))
+    assert needed == np.ceil(pingouin.power_ttest(d=0.8, power=0.8, contrast="one-sample"))
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.01])

@@ -4,9 +4,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ablate.effects import contrasts, verdict
+from ablate.effects import bounds, contrasts, verdict
 from ablate.effects.worlds import world
 from ablate.errors import StudyError
+from ablate.options import Analysis
 
 RULES = {"alpha": 0.05, "equivalence_pp": 5.0, "share_bar": 0.5, "interaction_share": 0.1}
 
@@ -75,7 +76,9 @@ class TestGates:
             "label_shift: same sign",
             "label_shift: logit scale",
             "label_shift: unjudged answers",
+            "label_shift: missing runs",
             "interaction",
+            "failures",
         ]
 
     @pytest.mark.parametrize(
@@ -257,9 +260,10 @@ class TestSentences:
         share = r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]"
         expected = (
             rf"label_shift: the label shift changes sycophancy "
-            rf"\(label_shift none -> clean_view {pp}, label_shift share {share}; interaction share {share}, "
-            rf"8 organisms, 72 runs, max-T sign-flip p = \.008\)\. The selector is not shown to act "
-            rf"\(largest: selector first -> (majority|mean_logprob) {pp}\)\."
+            rf"\(label_shift none -> clean_view {pp}, label_shift share {share}; interaction share {share} "
+            rf"\(TOST below \.10: p < \.001\), 8 organisms, 72 runs, max-T sign-flip p = \.008\)\. The selector is not "
+            rf"shown to act \(largest: selector first -> (majority|mean_logprob) {pp}; "
+            rf"about \d+ more organisms would show an effect of this size at 80% power in 4 contrasts\)\."
         )
         assert re.fullmatch(expected, judge(TestGates.clear).sentence)
 
@@ -293,8 +297,8 @@ class TestSentences:
     def test_nothing_seen_says_how_many_would_show_it(self):
         found = judge(world(11, organisms=7, noise=8))
         assert found.cause == "undetermined"
-        needs = r"About \d+ more organisms would show an effect of this size "
-        assert re.search(needs + r"\(80% power, one test; it is the largest of 2, so rather more\)\.$", found.sentence)
+        needs = r"About \d+ more organisms would show an effect of this size at 80% power in 4 contrasts"
+        assert re.search(needs + r"\. It is the largest of 2, so rather more\.$", found.sentence)
 
     def test_selector_says_where_it_cannot_act(self):
         found = judge(world(12, organisms=8, frozen=("greedy",), selector=(0, 8, 25)))
@@ -314,3 +318,90 @@ def test_each_behavior_has_its_own():
     cube["valid_organism"][8:11] = 0
     found = verdict(cube, **RULES)
     assert [(v.behavior, v.cause) for v in found] == [("sycophancy", "label_shift"), ("reward_hacking", "undetermined")]
+
+
+class TestFamily:
+    cube = world(15, organisms=8, shift=(0, -10, -30))
+
+    @pytest.mark.parametrize(
+        "family",
+        [
+            "label_shift,selector",
+            ["label_shift", "selector"],
+            ["selector", *(f"label_shift none -> {end}" for end in ("greedy", "clean_view"))],
+        ],
+    )
+    def test_factors_stand_for_their_main_contrasts(self, family):
+        assert judge(self.cube, family=family) == judge(self.cube)
+
+    def test_a_factor_that_is_left_out_cannot_be_the_cause(self):
+        found = judge(self.cube, family="selector")
+        assert found.cause == "undetermined"
+        assert "BH sign-flip p = " in found.sentence
+        assert found.sentence.endswith("A study that declares it beforehand would tell.")
+
+    def test_a_smaller_family_has_smaller_p(self):
+        def p(**rules):
+            [detail] = [g.detail for g in judge(world(16, organisms=7, shift=(0, -2, -3)), **rules).gates
+                        if g.name == "label_shift: adjusted p"]  # fmt: skip
+            return float(re.search(r"p = (\.\d+)", detail)[1])
+
+        assert p(family=["label_shift none -> clean_view"]) < p()
+
+    def test_what_the_study_declared_holds(self):
+        declared = self.cube.assign_attrs(family=["selector"])
+        assert verdict(declared) == verdict(self.cube, family=["selector"])
+        assert verdict(declared, family="label_shift,selector") == verdict(self.cube)
+
+    def test_limits_are_those_of_a_study(self):
+        assert verdict(self.cube) == verdict(self.cube, **Analysis().model_dump())
+
+    def test_an_unknown_name(self):
+        with pytest.raises(StudyError, match=r"^analysis.family: there is no contrast 'label_shft'"):
+            verdict(self.cube, family=["label_shft"])
+
+
+class TestMissing:
+    """Failed runs: worst-case bounds decide, the failure check is said."""
+
+    def fail(self, seed, lost, **options):
+        cube = world(seed, **({"organisms": 8} | options))
+        for place in lost:
+            cube["status"][place] = 2
+        return cube
+
+    def test_a_run_that_cannot_turn_the_effect(self):
+        found = judge(self.fail(17, [(0, 2, 1)], shift=(0, -10, -30), org_shift=1, noise=1, org_selector=1))
+        [gate] = [gate for gate in found.gates if gate.name == "label_shift: missing runs"]
+        assert gate.passed
+        assert re.match(r"1 run missing: between -\d\d\.\d and -\d\d\.\d pp whatever they would have been", gate.detail)
+        assert gates(found)["failures"]
+        assert found.cause == "label_shift"
+
+    def test_bounds_that_flip_leave_it_undetermined_and_name_the_tipping_point(self):
+        lost = [(o, 2, s) for o in (0, 1) for s in range(3)]
+        cube = self.fail(18, lost, organisms=9, shift=(0, -1, -9), org_shift=1, noise=1, org_selector=1)
+        found = judge(cube)
+        assert found.cause == "undetermined"
+        assert re.search(
+            r"a gate is not passed: label_shift: missing runs \(6 runs missing: between -[\d.]+ and \+[\d.]+ pp "
+            r"whatever they would have been; tipping point: \+[\d.]+ pp off the others\)\. The missing runs would "
+            r"tell; the same command tries them again\.",
+            found.sentence,
+        )
+        row = bounds(cube).set_index("swapped").loc["label_shift none -> clean_view"]
+        assert f"tipping point: {row.tipping_pp:+.1f} pp" in found.sentence
+
+    def test_failures_that_go_with_a_factor_are_said(self):
+        lost = [(o, 2, 1 + o % 2) for o in range(6)]
+        found = judge(self.fail(19, lost, organisms=10, shift=(0, -20, -40), org_shift=1, noise=1, org_selector=1))
+        assert not gates(found)["failures"]
+        assert found.sentence.endswith(" Failed runs are not spread evenly over the levels of label_shift (p = .004).")
+
+    def test_missing_runs_may_hide_an_effect(self):
+        quiet = {"org_shift": 0.3, "org_selector": 0.3, "noise": 0.3}
+        assert judge(self.fail(20, [], **quiet)).cause == "none"
+        found = judge(self.fail(20, [(o, 1, s) for o in (0, 1) for s in range(3)], **quiet))
+        assert found.cause == "undetermined"
+        assert "0 of 4 main effects and 0 of 4 interaction contrasts are not shown to lie" in found.sentence
+        assert re.search(r"and the missing runs could move \d main effects? out of it", found.sentence)
