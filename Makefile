@@ -11,7 +11,7 @@ study: $(VENV)/installed
 	$(BIN)/ablate study $(STUDY)
 
 test: $(VENV)/installed-dev check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

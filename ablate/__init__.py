@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ablate.version import __version__
@@ -12,7 +14,16 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["__version__", "open", "table"]
+    from ablate import effects, measures
+
+__all__ = ["__version__", "effects", "measures", "open", "table"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """``ablate.effects`` and ``ablate.measures`` are imported when they are first asked for."""
+    if name in ("effects", "measures"):
+        return import_module(f"ablate.{name}")
+    raise AttributeError(f"module 'ablate' has no attribute {name!r}")
 
 
 def open(path: str | os.PathLike[str]) -> xr.DataTree:

@@ -1,3 +1,13 @@
+import os
+
 import pytest
 
 pytest.register_assert_rewrite("ablate.testing")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each worker of `pytest -n` has one core: two torch processes on the same cores are far slower than one."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})

@@ -67,8 +67,8 @@ def acceptance(
       below), at most .06 for less.
     - ``familywise``: any adjusted p < .05 where nothing acts; at most .06.
     - ``share bias``: mean estimated share of the effects minus the planted one, in worlds with two effects, and with
-      one beside organisms that differ (eta squared would credit their noise); within .02 where J >= 10 (below that it
-      is only reported).
+      one beside organisms that differ (eta squared would credit their noise), over the studies whose shares are
+      identified; within .02 where J >= 10 (below that it is only reported).
 
     Columns: ``world, organisms, quantity, value``, the 95% Monte Carlo limits ``low, high``, ``allowed_low,
     allowed_high`` and ``passed``: False where the limits lie outside of what is allowed.
@@ -161,7 +161,8 @@ class _Count:
 
     def _bias(self) -> dict[str, Any]:
         variance = {name: float(np.var(effects)) for name, effects in self.planted.items()}
-        bias = np.array(self.shares) - variance["label_shift"] / sum(variance.values())
+        shares = np.array(self.shares)
+        bias = shares[np.isfinite(shares)] - variance["label_shift"] / sum(variance.values())
         error = 1.96 * bias.std(ddof=1) / np.sqrt(len(bias))
         allowed = 0.02 if self.organisms >= 10 else 1.0
         return self._row("share bias", float(bias.mean()), bias.mean() - error, bias.mean() + error, -allowed, allowed)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -310,7 +311,9 @@ def _process(*words: str, **options: Any) -> subprocess.Popen[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT there")
 def test_interrupted_it_stops_with_130_and_goes_on_later(ablate: Any, tmp_path: Path) -> None:
     journal = tmp_path / "runs" / "whole" / "journal.jsonl"
-    process = _process("study", "whole.yaml", cwd=tmp_path)
+    # a suite that was started in the background ignores SIGINT, and so would what it starts
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = _process("study", "whole.yaml", cwd=tmp_path, preexec_fn=heard)
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 20):
         assert process.poll() is None, process.stderr

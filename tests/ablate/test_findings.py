@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,3 +187,16 @@ def test_an_organism_that_was_calibrated_says_how(whole: Path) -> None:
         assert calibration["target"] == 0.5
         assert 1 <= len(calibration["trials"]) <= 8
         assert calibration["interpolation"] in [trial["at"] for trial in calibration["trials"]]
+
+
+def test_a_notebook_finds_effects_and_measures_in_a_bare_import() -> None:
+    code = """
+import ablate
+print(ablate.effects.verdict.__name__, ablate.measures.divergence.kl.__name__)
+try:
+    ablate.effect
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "verdict kl\nmodule 'ablate' has no attribute 'effect'\n"

@@ -68,3 +68,13 @@ def test_the_shares_of_a_world_are_those_planted(quick):
     bias = quick[quick["quantity"] == "share bias"]["value"]
     assert len(bias) == 2
     assert np.abs(bias).max() < 0.1
+
+
+def test_a_study_whose_shares_are_not_identified_has_no_part_in_their_bias():
+    both = next(kind for kind in WORLDS if kind.name == "both")
+    counted = module._Count(both, 6)
+    counted.shares = [0.5, float("nan"), 0.7]
+    counted_without = module._Count(both, 6)
+    counted_without.shares = [0.5, 0.7]
+    assert counted._bias() == counted_without._bias()
+    assert counted._bias()["passed"]
