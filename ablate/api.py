@@ -23,6 +23,7 @@ from ablate.records import IntArray as IntArray
 from ablate.records import LabelSet as LabelSet
 from ablate.records import Law as Law
 from ablate.records import Message as Message
+from ablate.records import Method as Method
 from ablate.records import Pair as Pair
 from ablate.records import Picks as Picks
 from ablate.records import Pool as Pool
@@ -238,6 +239,12 @@ def objective(function: Any = None, *, labels: Any = "selected", layers: bool = 
     model has.
     """
     return _decorate("objective", function, version=version, labels=labels, layers=layers)
+
+
+def method(function: F) -> F:
+    """Register ``(*, ...) -> Method``: the point of the grid that a published method is."""
+    register("method", function)
+    return function
 
 
 def measure(

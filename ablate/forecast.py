@@ -10,6 +10,7 @@ from typing import Any
 
 from ablate import registry
 from ablate.errors import StudyError, did_you_mean
+from ablate.methods import table
 from ablate.plan import KINDS, Plan, compile_study
 from ablate.store import Store
 from ablate.study import Axis, Study
@@ -129,7 +130,9 @@ def in_words(found: Mapping[str, Any]) -> str:
     rows.append(("organism", f"{', '.join(found['behavior'])}, {found['organisms']} organisms", "(random unit)"))
     for axis in found["design"]:
         if not axis["path"].startswith(("model", "organism")):
-            rows.append((axis["path"], " | ".join(map(str, axis["levels"])), f"({axis['role']})"))
+            rows.append(
+                (axis["path"].removeprefix("factors."), " | ".join(map(str, axis["levels"])), f"({axis['role']})")
+            )
     if len(found["seeds"]) > 1:
         rows.append(("seed", " | ".join(map(str, found["seeds"])), "(repeated)"))
     width = max(len(name) for name, _, _ in rows)
@@ -211,11 +214,21 @@ def plugins_in_words(family: str) -> str:
     for plural, name in families.items():
         if family in ("", plural, name):
             lines.append(plural)
+            if name == "method":
+                lines += ["", *(f"  {line}" for line in _grid_points()), ""]
             for known in registry.names(name):
                 plugin = registry.get(name, known)
                 lines.append(f"  {known}{_options(plugin)}")
                 lines.append(f"      {plugin.doc}")
     return "\n".join(lines)
+
+
+def _grid_points() -> list[str]:
+    """Every method as the point of the grid that it is, as a table."""
+    rows = table()
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
 def _options(plugin: registry.Plugin) -> str:

@@ -100,7 +100,7 @@ class Plan:
     def _training(self, cell: Cell, content: str) -> Stage:
         own, options = self.organisms[cell.organism], cell.options
         details = {
-            "model": options.model.model_dump(),
+            "model": options.model.plain,
             "behavior": level(options.organism.behavior),
             "objective": level(options.factors.objective),
             "train": {
@@ -311,10 +311,10 @@ class _Compiler:
     def _embedder(self, options: Options) -> dict[str, Any]:
         """The tabular world has texts that only it can embed."""
         own = options.embedder == "model" or options.model.name == "tabular"
-        return {"embedder": "model", "model": options.model.model_dump()} if own else {"embedder": options.embedder}
+        return {"embedder": "model", "model": options.model.plain} if own else {"embedder": options.embedder}
 
     def _base(self, options: Options) -> dict[str, Any]:
-        return {"model": options.model.model_dump(), "behavior": level(options.organism.behavior)}
+        return {"model": options.model.plain, "behavior": level(options.organism.behavior)}
 
     def _stage(
         self,

@@ -25,6 +25,16 @@ Weights = Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """A published method: a level of each mechanism as a study writes it; ``candidates`` None leaves the study's."""
+
+    label_shift: str | Mapping[str, Any] = "none"
+    selector: str | Mapping[str, Any] = "first"
+    objective: str | Mapping[str, Any] = "sft"
+    candidates: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decoding:
     """How tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1 truncates nothing.
 

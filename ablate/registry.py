@@ -25,6 +25,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "scorer": ("lm", "pool"),
     "selector": ("scores", "classes", "rng"),
     "objective": ("batch",),
+    "method": (),
     "measure": ("before", "labels", "after", "rng"),
     "indicator": ("prompt", "text"),
 }

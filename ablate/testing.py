@@ -27,11 +27,14 @@ import numpy as np
 import pytest
 
 from ablate import registry
-from ablate.api import Behavior, Evaluation, FloatArray, IntArray, LabelSet, Pool, Prompt, Scored
+from ablate.api import Behavior, Evaluation, FloatArray, IntArray, LabelSet, Method, Pool, Prompt, Scored
 from ablate.errors import StudyError
 from ablate.keys import key_of
+from ablate.levels import Level as StudyLevel
 from ablate.lm.base import Example, TrainOptions
 from ablate.lm.tabular import LabelBatch, TabularModel, TabularPolicy
+from ablate.methods import point
+from ablate.options import DEFAULT_LEVELS
 
 Level = tuple[str, Mapping[str, Any]]
 """The registered name of a plug-in, and the options that it is tested with."""
@@ -496,6 +499,35 @@ class BehaviorContract(PluginContract):
         one, same, other = (self.sets(call(known, rng(seed))) for seed in (0, 0, 1))
         assert one == same, "draw from the generator that is given, and from nothing else"
         assert one != other, "every seed gives the same prompts"
+
+
+class MethodContract(PluginContract):
+    """A point of the grid: one level of every mechanism, not all of them null."""
+
+    family = "method"
+
+    def own(self, plugin: registry.Plugin, options: dict[str, Any]) -> Mapping[str, Any]:
+        """Its level of every mechanism, as a study takes them over."""
+        levels = point(StudyLevel(self.family, plugin.name, options))
+        return {family: levels[family] for family in DEFAULT_LEVELS}
+
+    def test_what_it_gives_is_a_method(self, call: Call) -> None:
+        assert isinstance(call(), Method), "return ablate.api.Method"
+
+    def test_levels_are_installed(self, plugin: registry.Plugin, options: dict[str, Any]) -> None:
+        for family, level in self.own(plugin, options).items():
+            assert level.name in registry.names(family)
+
+    def test_some_mechanism_is_not_null(self, plugin: registry.Plugin, options: dict[str, Any]) -> None:
+        labels = {family: level.label for family, level in self.own(plugin, options).items()}
+        assert labels != DEFAULT_LEVELS, "every mechanism is at its null level: that is the null control, no method"
+
+    def test_candidates_are_a_number(self, call: Call) -> None:
+        candidates = call().candidates
+        assert candidates is None or (type(candidates) is int and candidates >= 1), "None leaves the study's number"
+
+    def test_a_method_is_a_function_of_its_options(self, call: Call) -> None:
+        assert call() == call()
 
 
 class MeasureContract(PluginContract):

@@ -35,6 +35,8 @@ class HFModel:
             dtype=dtype,
             revision=options["revision"],
             trust_remote_code=options["trust_remote_code"],
+            device_map=options.get("device_map"),
+            quantization=options.get("quantization"),
         )
         return cls(model, tokenizer)
 
