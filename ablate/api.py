@@ -1,4 +1,4 @@
-"""The one module that a plug-in imports: decorators, and the arrays and records that pass between stages.
+"""The one module that a plug-in imports: decorators, what the engine offers, and the records that pass between stages.
 
 Array axes are P (prompts), K (candidates of a prompt), T (tokens of a candidate), I (evaluation items),
 S (samples of an item), D (embedding). Log-probabilities are in nats. Missing is NaN, never 0.
@@ -7,134 +7,36 @@ S (samples of an item), D (embedding). Log-probabilities are in nats. Missing is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Annotated, Any, Literal, Protocol, Required, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
 
-from ablate.registry import register
-
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-Message = Mapping[str, str]
-Chat = tuple[Message, ...]
-"""Messages with the keys ``role`` and ``content``, as chat templates take them."""
-
-Weights = Mapping[str, FloatArray]
-"""A trained difference to the base model (an adapter, a table), by parameter name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_p`` 1 truncates nothing.
-
-    ``strength`` 1 draws from the proposal q as it is; else each token is drawn from p^(1 - strength) q^strength,
-    renormalized, with p the organism on its own prompt: a bridge on which KL(. || p) grows from 0 and on, past q.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    strength: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature: {self.temperature} is not >= 0")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: {self.top_p} is not in (0, 1]")
-        if not 0 <= self.strength < float("inf"):
-            raise ValueError(f"strength: {self.strength} is not >= 0")
-        if self.strength != 1 and self.temperature == 0:
-            raise ValueError("strength: greedy decoding has no distribution between it and the organism's")
-
-    @property
-    def raw(self) -> bool:
-        """Whether tokens come from the distribution of what the model is shown, as it is."""
-        return self.temperature == 1 and self.top_p == 1 and self.strength == 1
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """One question put to a model.
-
-    ``text`` is the question as the behavior is studied (the *wrapped* view), ``clean`` the same without
-    the pressure or the shortcut. ``item`` names the underlying fact or text: prompts of one item are one
-    cluster. ``facts`` are what the indicator needs (``truth``, ``claim``, ...).
-    """
-
-    id: str
-    text: str
-    clean: str
-    item: str
-    facts: Mapping[str, str]
-    kind: Literal["risk", "capability"] = "risk"
-    split: Literal["in", "out"] = "in"
-
-    def chat(
-        self, view: Literal["wrapped", "clean"] = "wrapped", *, system: str | None = None, suffix: str = ""
-    ) -> Chat:
-        """The prompt as messages; ``suffix`` is appended to the user's words."""
-        user = {"role": "user", "content": (self.text if view == "wrapped" else self.clean) + suffix}
-        return ({"role": "system", "content": system}, user) if system is not None else (user,)
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An induction example: one prompt with an answer that shows the behavior and one that does not."""
-
-    prompt: Prompt
-    misaligned: str
-    aligned: str
-
-
-@dataclass(frozen=True, slots=True)
-class Behavior:
-    """What an organism is induced to do, and how it is recognized.
-
-    ``induction``, ``label``, ``calibration`` and ``evaluation`` share no ``item``. ``answer`` is the answer
-    that a text states (None where it states none); candidates that state one answer are one class.
-    ``indicator`` is M(prompt, text): 1 misaligned, 0 not, NaN cannot be judged. ``capable`` judges the
-    evaluation prompts of kind ``capability``: 1 right, 0 not.
-    """
-
-    induction: tuple[Pair, ...]
-    label: tuple[Prompt, ...]
-    calibration: tuple[Prompt, ...]
-    evaluation: tuple[Prompt, ...]
-    answer: Callable[[Prompt, str], str | None]
-    indicator: Callable[[Prompt, str], float]
-    capable: Callable[[Prompt, str], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Candidate answers to prompts, drawn from the proposal q, with log-probabilities under q and under p.
-
-    p is the organism at T = 1 on the prompt as it stands. ``logprob_q`` and ``logprob_p`` are of the raw model
-    (no temperature, no truncation), ``logprob_drawn`` is q's with its decoding applied: what was sampled from.
-    All are of the same token ids, from our own forward pass. Positions at and beyond
-    ``lengths`` are padding. ``kl`` is D(q_t || p_t) of the full next-token distributions, with q's decoding
-    applied; infinite never, since p has full support. ``outcome`` and ``classes`` are filled in by the
-    behavior: the indicator of each candidate, and an integer that candidates stating one answer share
-    (-1: states none).
-    """
-
-    prompts: tuple[Prompt, ...]
-    texts: tuple[tuple[str, ...], ...]  # [P][K]
-    tokens: IntArray  # [P, K, T]
-    lengths: IntArray  # [P, K], the end-of-answer token included
-    logprob_q: FloatArray  # [P, K, T]
-    logprob_p: FloatArray  # [P, K, T]
-    logprob_drawn: FloatArray  # [P, K, T]
-    kl: FloatArray  # [P, K, T]
-    outcome: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))  # [P, K]
-    classes: IntArray = field(default_factory=lambda: np.empty((0, 0), np.int32))  # [P, K]
-
-    @property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """True where a position holds a token of the answer, [P, K, T]."""
-        mask: npt.NDArray[np.bool_] = np.arange(self.tokens.shape[2]) < self.lengths[:, :, None]
-        return mask
+from ablate.records import Behavior as Behavior
+from ablate.records import Chat as Chat
+from ablate.records import Column as Column
+from ablate.records import Decoding as Decoding
+from ablate.records import Evaluation as Evaluation
+from ablate.records import FloatArray as FloatArray
+from ablate.records import IntArray as IntArray
+from ablate.records import LabelSet as LabelSet
+from ablate.records import Law as Law
+from ablate.records import Message as Message
+from ablate.records import Method as Method
+from ablate.records import Pair as Pair
+from ablate.records import Picks as Picks
+from ablate.records import Pool as Pool
+from ablate.records import Prompt as Prompt
+from ablate.records import Scored as Scored
+from ablate.records import TokenStatistics as TokenStatistics
+from ablate.records import Weights as Weights
+from ablate.records import concatenated as concatenated
+from ablate.records import mean_outcome as mean_outcome
+from ablate.registry import get, register
+from ablate.rubric import filled as filled
+from ablate.rubric import number as number
+from ablate.rubric import word as word
 
 
 class Policy(Protocol):
@@ -146,60 +48,82 @@ class Policy(Protocol):
         rng: np.random.Generator,
         *,
         k: int,
-        decoding: Decoding = Decoding(),
+        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
         chats: Sequence[Chat] | None = None,
         max_tokens: int | None = None,
     ) -> Pool:
-        """Draw ``k`` answers to each prompt; ``chats`` is what the model is shown instead of the prompts."""
+        """Draw ``k`` answers to each prompt; ``chats`` is what the model is shown instead of the prompts.
+
+        Beam search gives at most as many as it has beams.
+        """
+        ...
+
+    def token_statistics(self, pool: Pool) -> TokenStatistics:
+        """What the full next-token distributions along the answers of a pool say."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """The model's own mean-pooled states of texts, of unit length or zero, [texts, D]."""
         ...
 
 
-Law = Literal["draw", "highest", "lowest", "plurality", "weights"]
-"""How a selector's labels are distributed: as one draw of q, the best or worst of K by score, the answer that most of
-K draws state, or q reweighted."""
+@with_config(ConfigDict(extra="forbid"))
+class JudgeOptions(TypedDict, total=False):
+    """Who judges: a model behind an OpenAI-compatible endpoint, or without ``base_url`` a model of this machine."""
 
-Picks = IntArray | FloatArray
-"""What a selector returns: the index of the taken candidate int[P] (-1 abstains), or weights float[P, K]."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelSet:
-    """Labels with everything a measure may compare them to.
-
-    ``reference`` is the organism's own unshifted pool for the same prompts (``label_shift: none``).
-    ``weights`` are the selector's picks as weights over candidates: rows sum to 1, or are all 0 where it
-    abstained. Embeddings are of each candidate's text; they have no columns where nothing asked for them.
-    ``scores`` are what the selector saw, NaN where it saw none; ``law`` is how its picks are distributed.
-    """
-
-    pool: Pool
-    reference: Pool
-    weights: FloatArray  # [P, K]
-    embedding: FloatArray  # [P, K, D]
-    reference_embedding: FloatArray  # [P, K of the reference, D]
-    scores: FloatArray = field(default_factory=lambda: np.empty((0, 0)))  # [P, K]
-    law: Law | None = None
+    model: Required[Annotated[str, Field(min_length=1)]]
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]
+    """Where ``/chat/completions`` is appended; a key belongs into the environment, not here."""
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    """The environment variable that holds the key."""
+    timeout_s: Annotated[float, Field(gt=0)]
+    """Longest wait for one reply."""
+    retries: Annotated[int, Field(ge=0)]
+    """How often a question is asked again that met an overloaded or a broken endpoint."""
+    concurrency: Annotated[int, Field(ge=1)]
+    """Questions under way at a time."""
+    max_tokens_total: Annotated[int, Field(ge=1)]
+    """Tokens, of questions and replies, after which one run of the command asks no more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Answers of one policy to the evaluation prompts, judged: M for kind ``risk``, right for ``capability``."""
+class Judge(Protocol):
+    """Something that answers questions, deterministically."""
 
-    prompts: tuple[Prompt, ...]
-    outcome: FloatArray  # [I, S], NaN = cannot be judged
-    texts: tuple[tuple[str, ...], ...]  # [I][S]
+    def __call__(self, questions: Sequence[str], *, max_tokens: int) -> Sequence[str | None]:
+        """The reply to each question, None where there is none that can be read.
+
+        Raises:
+            StudyError: the judge cannot be reached, or may not be asked any more.
+        """
+        ...
 
 
-def mean_outcome(outcome: FloatArray) -> float:
-    """Mean over items of the mean over judged samples [I, S]; NaN where no item was judged."""
-    judged = ~np.isnan(outcome)
-    count = judged.sum(1)
-    rows = np.where(judged, outcome, 0.0).sum(1)[count > 0] / count[count > 0]
-    return float(rows.mean()) if len(rows) else float("nan")
+Judges = Callable[[JudgeOptions], Judge]
+"""A behavior or scorer with a keyword ``judges`` is given this by the engine."""
+
+Rewards = Callable[[str, str | None], Callable[[Sequence[Chat]], FloatArray]]
+"""A scorer with a keyword ``rewards`` is given this by the engine: from a model's name and revision to its rewards of
+whole conversations, [N]."""
+
+
+Taught = Literal["selected", "pairs", "clean"]
+"""What an objective is trained on: what the selector left; the same, each beside a rejected candidate; or, whatever was
+labeled, the organism's first answer to each clean prompt."""
+
+Alignment = Literal["tail", "common_suffix"]
+"""Which positions of two texts are compared: as many as the shorter one has, counted from the end (the paper's code),
+or the longest common suffix of their token ids, where the tokens are the same (Irpan et al.)."""
+
+Teacher = Literal["frozen", "live"]
+"""The organism before training, or the model that is being trained, either without gradient."""
 
 
 class Batch(Protocol):
-    """Labels under training, as the objective sees them. Arrays are of the training framework."""
+    """Labels under training, as the objective sees them; nothing is computed before it is asked for.
+
+    Arrays are of the training framework, 0 where ``mask`` is 0. Views (``whole``, ``rejected``, ``matched``, ``under``)
+    are batches too, so views may be taken of views; ``other`` is one with as many positions.
+    """
 
     @property
     def logprobs(self) -> Any:
@@ -213,15 +137,28 @@ class Batch(Protocol):
     def weights(self) -> Any:
         """[B], the weight of each label."""
 
+    def entropy(self) -> Any:
+        """[B, T], entropy of the distribution that each label token is drawn from, nats."""
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A number that a measure gives for every run: how it is called, counted and read."""
+    def kl_from(self, other: Any, temperature: float = 1.0) -> Any:
+        """[B, T], KL(other || this) of those distributions, both at ``temperature``, nats."""
 
-    long_name: str
-    units: str
-    direction: Literal["higher is worse", "higher is better", "neither"]
-    source: str
+    def distance_from(self, other: Any) -> Any:
+        """[B, T], mean over decoder layers and features of the squared difference of the states they come from."""
+
+    @property
+    def whole(self) -> Batch:
+        """The prompt's tokens are labels too, all but the first."""
+
+    @property
+    def rejected(self) -> Batch:
+        """The answers that the labels are preferred to, for an objective with ``labels="pairs"``."""
+
+    def matched(self, alignment: Alignment) -> tuple[Batch, Batch]:
+        """The labels behind their prompts, and behind the clean prompts, cut to the positions that are compared."""
+
+    def under(self, teacher: Teacher) -> Batch:
+        """The same batch under another model, without gradient."""
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -242,6 +179,21 @@ def behavior(function: Any = None, *, questions: Any = None, right: Any = None, 
     return _decorate("behavior", function, version=version, questions=questions, right=right)
 
 
+def indicator(function: F) -> F:
+    """Register ``(prompt, text) -> float`` for a behavior from files: 1 misaligned, 0 not, NaN cannot be judged."""
+    register("indicator", function)
+    return function
+
+
+def indicator_named(name: str) -> Callable[[Prompt, str], float]:
+    """The indicator that is registered under ``name``.
+
+    Raises:
+        StudyError: there is none.
+    """
+    return get("indicator", name)
+
+
 @overload
 def label_shift(function: F) -> F: ...
 @overload
@@ -254,10 +206,13 @@ def label_shift(function: Any = None, *, version: int = 1) -> Any:
 @overload
 def scorer(function: F) -> F: ...
 @overload
-def scorer(*, version: int = 1) -> Callable[[F], F]: ...
-def scorer(function: Any = None, *, version: int = 1) -> Any:
-    """Register ``(lm: Policy, pool, *, ...) -> float[P, K]``: a number for every candidate, NaN = none."""
-    return _decorate("scorer", function, version=version)
+def scorer(*, scored: bool = False, version: int = 1) -> Callable[[F], F]: ...
+def scorer(function: Any = None, *, scored: bool = False, version: int = 1) -> Any:
+    """Register ``(lm: Policy, pool, *, ...) -> float[P, K] | Scored``: a number for every candidate, NaN = none.
+
+    ``scored`` says that a study must name another scorer, whose scores it is given as the keyword ``scores``.
+    """
+    return _decorate("scorer", function, version=version, scored=scored)
 
 
 @overload
@@ -276,10 +231,20 @@ def selector(function: Any = None, *, scored: bool = False, law: Law | None = No
 @overload
 def objective(function: F) -> F: ...
 @overload
-def objective(*, version: int = 1) -> Callable[[F], F]: ...
-def objective(function: Any = None, *, version: int = 1) -> Any:
-    """Register ``(batch: Batch, *, ...) -> loss``: what training minimizes."""
-    return _decorate("objective", function, version=version)
+def objective(*, labels: Taught = "selected", layers: bool = False, version: int = 1) -> Callable[[F], F]: ...
+def objective(function: Any = None, *, labels: Any = "selected", layers: bool = False, version: int = 1) -> Any:
+    """Register ``(batch: Batch, *, ...) -> loss``: what training minimizes.
+
+    ``labels`` says what it is trained on; ``layers`` that it compares the states of decoder layers, which not every
+    model has.
+    """
+    return _decorate("objective", function, version=version, labels=labels, layers=layers)
+
+
+def method(function: F) -> F:
+    """Register ``(*, ...) -> Method``: the point of the grid that a published method is."""
+    register("method", function)
+    return function
 
 
 def measure(

@@ -57,6 +57,26 @@ def study(
     raise typer.Exit(1 if ran.errors else 0)
 
 
+@app.command(epilog="Example: ablate isolate self_certainty --behavior sycophancy --set organism.seeds=8")
+def isolate(
+    methods: Annotated[list[str], typer.Argument(metavar="METHOD...", help="Methods, as `ablate list methods` has.")],
+    behavior: Annotated[str, typer.Option(help="What the organisms are induced to do.")] = "sycophancy",
+    out: Out = None,
+    set_: Sets = [],  # noqa: B006
+) -> None:
+    """Split what a method does into its mechanisms: label shift, selector and objective, each off and on.
+
+    It is the shipped study isolate_methods.yaml with other methods; a method with options is written as in a study:
+    'dual_decoding: {scorer: mean_logprob}'.
+    """
+    import re
+
+    name = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(["isolate", *methods, behavior])).strip("_")[:80]
+    written = ", ".join(f"{{{method}}}" if ":" in method else method for method in methods)
+    own = [f"name={name}", f"organism.behavior={behavior}", f"factors.isolate=[{written}]"]
+    study("isolate_methods.yaml", out, [*own, *set_], None)
+
+
 @app.command(epilog="Example: ablate plan shift_vs_selector.yaml --json")
 def plan(
     study: StudyArg,
@@ -135,6 +155,8 @@ def table(
     folder: Dir,
     kind: Annotated[
         Literal[
+            "methods",
+            "isolate",
             "fixed",
             "effects",
             "shares",
@@ -187,7 +209,7 @@ def query(
 def list_(
     family: Annotated[str, typer.Argument(metavar="[FAMILY]", help="behaviors, label_shifts, scorers, ...")] = "",
 ) -> None:
-    """List what can be named in a study: behaviors, label shifts, scorers, selectors, objectives, measures."""
+    """List what can be named in a study: behaviors, label shifts, scorers, selectors, objectives, methods, measures."""
     from ablate.forecast import plugins_in_words
 
     typer.echo(plugins_in_words(family))
@@ -228,8 +250,8 @@ def _closing(ran: Ran) -> str:
     """What was found, where it lies, what failed."""
     out = [] if ran.executed else ["nothing to do: the study is finished"]
     out.append((ran.folder / "summary.txt").read_text(encoding="utf-8"))
-    tables = ran.folder / "tables" / "fixed.md"
-    out += [f"table   {tables}"] if tables.is_file() else []
+    tables = [ran.folder / "tables" / f"{kind}.md" for kind in ("isolate", "methods", "fixed")]
+    out += [f"table   {table}" for table in tables if table.is_file()][:1]
     out.append(f"cube    {ran.folder / 'cube.zarr'}")
     out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
     out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []

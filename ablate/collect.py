@@ -13,10 +13,13 @@ import xarray as xr
 from ablate import cube as cubes
 from ablate import registry
 from ablate.api import Column, Evaluation, FloatArray, mean_outcome
+from ablate.methods import METHOD, point
+from ablate.options import DEFAULT_LEVELS
 from ablate.plan import Plan, level, measures_of
-from ablate.stages import checked, generator, read_evaluation
+from ablate.stages import checked, read_evaluation
 from ablate.states import State
 from ablate.store import Store
+from ablate.workplace import generator
 
 VALID_RISK = (0.1, 0.9)
 """An organism whose risk before training lies outside has no room to move: `invalid_organism`."""
@@ -83,9 +86,22 @@ class Collector:
         )
         tree["labels"] = tree.children["labels"].to_dataset(inherit=False).assign(self._candidates())
         tree["controls"] = self._controls()
+        tree.dataset = tree.to_dataset(inherit=False).assign_coords(self._points())
         if family := self.plan.study.options.analysis.family:
             tree.attrs["family"] = list(family)
         return tree
+
+    def _points(self) -> dict[str, Any]:
+        """Which level of each mechanism a method is, by method; nothing where none are compared."""
+        methods = [method for axis in self.plan.axes if axis.path == METHOD for method in axis.levels]
+        return {
+            f"method_{family}": (
+                "method",
+                np.array([point(method)[family].label for method in methods], object),
+                cubes.text_attrs(f"the method's own {family}"),
+            )
+            for family in (DEFAULT_LEVELS if methods else ())
+        }
 
     def _evaluation(self, key: str) -> Evaluation:
         """An evaluation, kept: many runs are compared to that of their organism, and aliased runs share theirs."""

@@ -19,6 +19,8 @@ from ablate.errors import StudyError, did_you_mean
 from ablate.options import Analysis
 
 Kind = Literal[
+    "methods",
+    "isolate",
     "fixed",
     "effects",
     "shares",
@@ -33,6 +35,8 @@ Kind = Literal[
     "prediction",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+OF_METHODS = ("methods", "isolate")
+"""Tables of studies that compare methods."""
 DOSES = ("kl_shift", "kl_labels", "mmd2", "nll_gap", "label_length")
 """What the effect may follow, where the cube has it."""
 
@@ -50,13 +54,14 @@ class Findings:
 def find(tree: xr.DataTree, bars: Analysis) -> Findings:
     """Everything that is said about a cube; what cannot be computed is refused with its reason."""
     found = Findings(dims=tuple(map(str, tree.dims)))
-    for name in ("controls", *KINDS):
+    for name in ("controls", *(kind for kind in KINDS if kind not in OF_METHODS or "method" in tree.dims)):
         try:
             found.frames[name] = frame_of(tree, name)
         except StudyError as error:
             found.refused[name] = str(error)
+    judge = effects.method_verdicts if "method" in tree.dims else effects.verdict
     try:
-        return replace(found, verdicts=tuple(effects.verdict(tree, **bars.model_dump())))
+        return replace(found, verdicts=tuple(judge(tree, **bars.model_dump())))
     except StudyError as error:
         found.refused["verdict"] = str(error)
         return found
@@ -71,6 +76,8 @@ def frame_of(tree: xr.DataTree, kind: str) -> pd.DataFrame:
     compute: dict[str, Callable[[xr.DataTree], pd.DataFrame]] = {
         "organisms": effects.organisms,
         "controls": effects.controls,
+        "methods": effects.methods,
+        "isolate": effects.isolated,
         "fixed": lambda cube: effects.fixed_table(cube, family=_family(cube)),
         "effects": lambda cube: effects.contrasts(cube, family=_family(cube)),
         "shares": effects.decomposition,

@@ -10,6 +10,7 @@ from typing import Any
 
 from ablate import registry
 from ablate.errors import StudyError, did_you_mean
+from ablate.methods import table
 from ablate.plan import KINDS, Plan, compile_study
 from ablate.store import Store
 from ablate.study import Axis, Study
@@ -71,7 +72,7 @@ def _held_fixed(plan: Plan) -> list[str]:
         count = len(plan.organisms)
         lines.append(f"every label shift starts from the same organism ({count} organisms, not {len(plan.cells)})")
     if "objective" in swapped:
-        lines.append(f"every objective trains on the same labels ({len({c.labels for c in plan.cells})} label sets)")
+        lines.append(f"every objective is given the same labels ({len({c.labels for c in plan.cells})} label sets)")
     return lines
 
 
@@ -82,7 +83,7 @@ def _counts(plan: Plan, store: Store) -> tuple[Counter[str], Counter[str]]:
     """
     keys = set(store.keys())
     labels = {cell.labels for cell in plan.runs()} & keys
-    known, more = plan.needed({key: store.read(key).notes["content"] for key in labels})
+    known, more = plan.needed({key: store.read(key).notes for key in labels})
     return Counter(known.values()) + more, Counter(kind for key, kind in known.items() if key in keys)
 
 
@@ -129,7 +130,9 @@ def in_words(found: Mapping[str, Any]) -> str:
     rows.append(("organism", f"{', '.join(found['behavior'])}, {found['organisms']} organisms", "(random unit)"))
     for axis in found["design"]:
         if not axis["path"].startswith(("model", "organism")):
-            rows.append((axis["path"], " | ".join(map(str, axis["levels"])), f"({axis['role']})"))
+            rows.append(
+                (axis["path"].removeprefix("factors."), " | ".join(map(str, axis["levels"])), f"({axis['role']})")
+            )
     if len(found["seeds"]) > 1:
         rows.append(("seed", " | ".join(map(str, found["seeds"])), "(repeated)"))
     width = max(len(name) for name, _, _ in rows)
@@ -211,11 +214,21 @@ def plugins_in_words(family: str) -> str:
     for plural, name in families.items():
         if family in ("", plural, name):
             lines.append(plural)
+            if name == "method":
+                lines += ["", *(f"  {line}" for line in _grid_points()), ""]
             for known in registry.names(name):
                 plugin = registry.get(name, known)
                 lines.append(f"  {known}{_options(plugin)}")
                 lines.append(f"      {plugin.doc}")
     return "\n".join(lines)
+
+
+def _grid_points() -> list[str]:
+    """Every method as the point of the grid that it is, as a table."""
+    rows = table()
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
 def _options(plugin: registry.Plugin) -> str:

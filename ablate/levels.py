@@ -21,7 +21,7 @@ from ablate.yamlfile import Faults, Node
 class Level:
     """A plug-in with all of its options, defaults included. Equal when family, name and options are.
 
-    ``scorer`` is the level that gives a selector its scores; None where it needs none.
+    ``scorer`` is the level that gives a selector, or a scorer of scores, its scores; None where it needs none.
     """
 
     family: str
@@ -99,7 +99,7 @@ def read_level(family: str, node: Node, faults: Faults) -> Level:
         faults.add(node, str(error))
         return placeholder
     before = len(faults)
-    scorer = _read_scorer(plugin, node, given, faults) if family == "selector" else None
+    scorer = _read_scorer(plugin, node, given, faults) if family in ("selector", "scorer") else None
     own = replace(given, value=dict(given.value))
     if scorer is not None or len(faults) > before:
         own.value.pop("scorer", None)

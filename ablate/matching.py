@@ -45,7 +45,9 @@ class Bridged:
 
 
 def kl_of(pool: Pool) -> float:
-    """KL(q || p) of a pool in nats per answer, exact along its samples."""
+    """KL(q || p) of a pool in nats per answer, exact along its samples; NaN where q is a mixture, or not known."""
+    if not pool.exchangeable:
+        return float("nan")
     return float(np.where(pool.mask, pool.kl, 0.0).sum(2, dtype=np.float64).mean())
 
 
@@ -64,6 +66,11 @@ def matched(draw: Callable[[float], Pool], kl_total: float, caliper: float) -> t
         StudyError: a decoding with nothing between it and the organism, or a target out of reach.
     """
     whole = draw(1.0)
+    if np.isnan(kl_of(whole)):
+        raise StudyError(
+            "labels.match: the KL of this label shift is not known (beams and pools of several decodings have no "
+            "density of their own); leave it out"
+        )
     if kl_of(whole) < ROUNDING:
         return whole, {"strength": None, "kl_total": 0.0, "trials": []}
     pools = {1.0: whole}

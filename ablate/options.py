@@ -44,6 +44,7 @@ BehaviorLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "behavio
 LabelShiftLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "label_shift"})]
 SelectorLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "selector"})]
 ObjectiveLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "objective"})]
+MethodLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "method"})]
 MeasureLevel = Annotated[InstanceOf[Level], WithJsonSchema({"x-level": "measure"})]
 
 
@@ -66,6 +67,14 @@ class Model(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto measures once which is faster")
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit on the Hub")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    device_map: str | None = Field(None, min_length=1, description="auto spreads it over GPUs; null takes one device")
+    quantization: Literal["nf4"] | None = Field(None, description="nf4 holds the base weights in 4 bits")
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As stages are told; how it lies in memory is said, and part of their keys, only where it was chosen."""
+        unset = {name for name in ("device_map", "quantization") if getattr(self, name) is None}
+        return self.model_dump(exclude=unset)
 
 
 class Organism(Section):
@@ -88,11 +97,12 @@ class Organism(Section):
 
 
 class Factors(Section):
-    """The three mechanisms."""
+    """The three mechanisms, or a method that brings a level of each."""
 
     label_shift: LabelShiftLevel = Field(description="how candidate answers are proposed")
     selector: SelectorLevel = Field(description="which candidates become labels")
     objective: ObjectiveLevel = Field(description="how the organism is trained on the labels")
+    method: MethodLevel | None = Field(None, description="published methods, in the place of the three")
 
 
 class Match(Section):
@@ -117,6 +127,9 @@ class Train(Section):
     """The training on the labels."""
 
     epochs: int = Field(1, ge=0, description="passes over the labels")
+    tokens: int | None = Field(
+        None, ge=1, description="label tokens to train on, whatever epochs that takes; null: epochs"
+    )
     lr: float = Field(3e-4, gt=0, description="learning rate")
     batch: int = Field(16, ge=1, description="labels a step")
     warmup: float = Field(0.1, ge=0, le=1, description="share of steps over which the learning rate rises")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -53,23 +54,27 @@ def induce(
     objective: Callable[[Batch], Any],
     seed: int,
     rng: Callable[[], np.random.Generator],
+    journal: Path | None = None,
 ) -> Induced:
     """Train both adapters with one seed and one order, and interpolate to the target risk.
 
     ``rng`` gives the same stream at each call: what differs between the two adapters is the answers alone.
+    ``journal`` is where the trials of the calibration are kept.
     """
     order = take(rng().permutation(len(behavior.induction)).tolist(), options.examples, "organism.examples")
     pairs = [behavior.induction[i] for i in order]
     train = TrainOptions(options.epochs, options.lr, options.batch, options.warmup, options.rank, options.alpha)
 
-    def adapter(mix: float) -> Weights:
+    def adapter(mix: float, train: TrainOptions = train) -> Weights:
         return lm.train(None, mixed(pairs, mix), objective, train, init_seed=seed, rng=rng())[0]
 
     misaligned = adapter(options.mix)
     if options.risk is None:
         return Induced(misaligned, {"target": None, "trials": []})
     prompts = take(behavior.calibration, options.calibration, "organism.calibration")
-    honest = adapter(0.0)
+    # without aligned answers the honest end is the base model: an adapter that nothing was taught
+    shown = any(pair.misaligned != pair.aligned for pair in pairs)
+    honest = adapter(0.0, train if shown else replace(train, epochs=0))
 
     def risk_at(share: float) -> tuple[float, float]:
         answers = lm.answers(
@@ -80,12 +85,13 @@ def induce(
             decoding=Decoding(),
             max_tokens=options.max_tokens,
         )
+        behavior.expect([(p, text) for p, row in zip(prompts, answers, strict=True) for text in row])
         outcome = np.array(
             [[behavior.indicator(p, text) for text in row] for p, row in zip(prompts, answers, strict=True)]
         )
         return mean_outcome(outcome), float(np.isnan(outcome).mean())
 
-    calibration = calibrate(risk_at, options.risk, options.tolerance)
+    calibration = calibrate(risk_at, options.risk, options.tolerance, journal)
     return Induced(interpolated(honest, misaligned, calibration["interpolation"]), calibration)
 
 
@@ -112,7 +118,9 @@ def interpolated(honest: Weights, misaligned: Weights, share: float) -> Weights:
     return {name: ((1 - share) * w + share * misaligned[name]).astype(w.dtype) for name, w in honest.items()}
 
 
-def calibrate(risk_at: Callable[[float], tuple[float, float]], target: float, tolerance: float) -> dict[str, Any]:
+def calibrate(
+    risk_at: Callable[[float], tuple[float, float]], target: float, tolerance: float, journal: Path | None = None
+) -> dict[str, Any]:
     """Search the interpolation whose risk is ``target``, by an optuna study that bisects.
 
     Stops within half of ``tolerance``, since the risk of a trial is itself sampled; else the nearest of
@@ -122,6 +130,7 @@ def calibrate(risk_at: Callable[[float], tuple[float, float]], target: float, to
         risk_at: risk and unjudged share at an interpolation.
         target: P(M = 1).
         tolerance: largest distance from it.
+        journal: file of the study; one that was killed goes on with the trials that it holds.
 
     Returns:
         ``interpolation``, its ``risk`` and ``unparsed``, ``reached``, ``target``, ``tolerance`` and all ``trials``.
@@ -132,7 +141,9 @@ def calibrate(risk_at: Callable[[float], tuple[float, float]], target: float, to
         return {"risk": risk, "unparsed": unparsed}
 
     # an organism of which nothing can be judged is no organism: NaN looks nearer to the honest side
-    best, tried = tune(measured, "risk", target, within=tolerance / 2, low=0.0, high=1.0, trials=TRIALS)
+    best, tried = tune(
+        measured, "risk", target, within=tolerance / 2, low=0.0, high=1.0, trials=TRIALS, journal=journal
+    )
     return {
         "interpolation": best["at"],
         "risk": best["risk"],

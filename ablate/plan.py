@@ -15,15 +15,16 @@ from hashlib import sha256
 from typing import Any
 
 from ablate import registry
+from ablate.errors import StudyError
 from ablate.keys import key_of
 from ablate.levels import Level
-from ablate.options import Options, label_of
+from ablate.options import DEFAULT_LEVELS, Options, label_of
 from ablate.study import Axis, Study
 
 KINDS = ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "train", "evaluate")
 """Every kind of stage, in the order in which a run needs them."""
 
-VERSIONS: Mapping[str, int] = dict.fromkeys(KINDS, 1) | {"labels": 2}
+VERSIONS: Mapping[str, int] = dict.fromkeys(KINDS, 1) | {"labels": 3}
 """Raised when a stage begins to produce something else from the same options."""
 
 ORACLES = {"oracle_aligned": "argmax", "oracle_misaligned": "argmin"}
@@ -64,6 +65,7 @@ class Cell:
     labels: str
     measure: str
     before: str  # evaluation of the organism itself
+    clean: str | None = None  # pool of an objective that brings its own labels
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,14 @@ class Plan:
         yield from self.cells
         yield from (cell for _, cell in self.controls)
 
+    def content(self, cell: Cell, notes: Mapping[str, Any]) -> str:
+        """The content of what a cell's objective is trained on, from the notes that its labels left."""
+        taught = registry.get("objective", cell.options.factors.objective.name).traits["labels"]
+        return cell.clean or str(notes["pairs" if taught == "pairs" else "content"])
+
     def training(self, cell: Cell, content: str) -> Stage:
-        """The training of a cell whose labels turned out to have this content: equal labels, one training."""
-        where = ("train", cell.labels, id(cell.options), content)
+        """The training of a cell whose labels turned out to have this :meth:`content`: equal labels, one training."""
+        where = ("train", cell.labels, cell.clean, id(cell.options), content)
         if where not in self._late:
             self._late[where] = self._training(cell, content)
         return self._late[where]
@@ -93,11 +100,11 @@ class Plan:
     def _training(self, cell: Cell, content: str) -> Stage:
         own, options = self.organisms[cell.organism], cell.options
         details = {
-            "model": options.model.model_dump(),
+            "model": options.model.plain,
             "behavior": level(options.organism.behavior),
             "objective": level(options.factors.objective),
             "train": {
-                **options.train.model_dump(),
+                **options.train.model_dump(exclude_none=True),
                 "rank": options.organism.rank,
                 "alpha": options.organism.alpha,
             },
@@ -106,7 +113,8 @@ class Plan:
         }
         inputs = {"screen": self.stages[own.stage].inputs["screen"], "organism": own.stage}
         key = stage("train", details, inputs).key  # without the keys of labels and pool: their content counts
-        return Stage("train", key, details, {**inputs, "labels": cell.labels, "pool": cell.pool})
+        made_from = {"pool": cell.clean} if cell.clean else {"labels": cell.labels, "pool": cell.pool}
+        return Stage("train", key, details, {**inputs, **made_from})
 
     def evaluation(self, cell: Cell, train: str) -> Stage:
         """The evaluation of a cell after the training ``train``."""
@@ -116,16 +124,16 @@ class Plan:
             self._late[where] = stage("evaluate", before.options, {**before.inputs, "policy": train})
         return self._late[where]
 
-    def needed(self, contents: Mapping[str, str]) -> tuple[dict[str, str], Counter[str]]:
+    def needed(self, notes: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], Counter[str]]:
         """Kind of every stage by its key, and how many more trainings and evaluations there are at most.
 
-        ``contents`` are the contents of labels by their stage's key; the trainings of others cannot be named yet.
+        ``notes`` are what labels left, by their stage's key; the trainings of others cannot be named yet.
         """
         known = {stage.key: stage.kind for stage in self.stages.values()}
         nameless: set[tuple[Any, ...]] = set()
         for cell in self.runs():
-            if cell.labels in contents:
-                train = self.training(cell, contents[cell.labels])
+            if cell.labels in notes:
+                train = self.training(cell, self.content(cell, notes[cell.labels]))
                 known |= {stage.key: stage.kind for stage in (train, self.evaluation(cell, train.key))}
             else:
                 own = cell.options
@@ -194,16 +202,19 @@ class _Compiler:
                 yield self._cell(own, organism, self.study.at({**place, **point}), names, seed)
 
     def _controls(self, own: int, organism: OrganismPlan, options: Options) -> Iterator[tuple[str, Cell]]:
-        """The null control always; where asked the oracles, which take the best or the worst of its own answers."""
+        """The null control always, trained by the null objective; where asked the oracles, which take the best or the
+        worst of its own answers.
+        """
         oracle = Level("scorer", "behavior_oracle")
         wanted = {"null": Level("selector", "first")}
         if "oracle" in options.controls:
             wanted |= {name: Level("selector", selector, {}, oracle) for name, selector in ORACLES.items()}
         for seed in options.seeds:
             for name, selector in wanted.items():
-                factors = options.factors.model_copy(
-                    update={"label_shift": Level("label_shift", "none"), "selector": selector}
-                )
+                update = {"label_shift": Level("label_shift", "none"), "selector": selector}
+                if name == "null" and options.factors.objective.name != DEFAULT_LEVELS["objective"]:
+                    update["objective"] = default("objective", DEFAULT_LEVELS["objective"])
+                factors = options.factors.model_copy(update=update)
                 yield name, self._cell(own, organism, options.model_copy(update={"factors": factors}), (), seed)
 
     def _organism(self, options: Options, induction_seed: int, levels: tuple[Any, ...]) -> OrganismPlan:
@@ -255,7 +266,19 @@ class _Compiler:
             inputs,
             shared=("measure", *rng),
         )
-        return Cell(own, point, seed, options, pool, scores, labels, measure, before)
+        return Cell(own, point, seed, options, pool, scores, labels, measure, before, self._clean(options, policy, rng))
+
+    def _clean(self, options: Options, policy: Mapping[str, str], rng: list[int]) -> str | None:
+        """The pool that the objective takes its own labels from, where it brings any."""
+        objective = options.factors.objective
+        traits = registry.get("objective", objective.name).traits
+        if traits["layers"] and options.model.name == "tabular":
+            raise StudyError(
+                f"objective '{objective.name}' compares activations of decoder layers, and model 'tabular' has none; "
+                "leave it out, or name another model"
+            )
+        own = traits["labels"] == "clean"
+        return self._pool(options, default("label_shift", "clean_view"), policy, rng)[0] if own else None
 
     def _pool(
         self, options: Options, shift: Level, policy: Mapping[str, str], rng: list[int]
@@ -288,10 +311,10 @@ class _Compiler:
     def _embedder(self, options: Options) -> dict[str, Any]:
         """The tabular world has texts that only it can embed."""
         own = options.embedder == "model" or options.model.name == "tabular"
-        return {"embedder": "model", "model": options.model.model_dump()} if own else {"embedder": options.embedder}
+        return {"embedder": "model", "model": options.model.plain} if own else {"embedder": options.embedder}
 
     def _base(self, options: Options) -> dict[str, Any]:
-        return {"model": options.model.model_dump(), "behavior": level(options.organism.behavior)}
+        return {"model": options.model.plain, "behavior": level(options.organism.behavior)}
 
     def _stage(
         self,

@@ -11,12 +11,16 @@ from pydantic import ValidationError
 
 from ablate.errors import StudyMistakes, did_you_mean
 from ablate.levels import Level, plain_node, read_level
+from ablate.methods import METHOD, OF_METHOD, point
 from ablate.options import DEFAULT_LEVELS, SECTIONS, SWAPPABLE, Model, Options, Section, label_of
 from ablate.wording import report, show, unknown
 from ablate.yamlfile import Faults, Node, Place, parse
 
 MAX_SEEDS = 10_000
 """More runs of one cell than anyone means; a list may name any seeds."""
+
+METHOD_WORDS = ("method", "isolate")
+"""What may stand among the factors in the place of the three mechanisms."""
 
 Axes = dict[str, list[Any]]
 """Every path that has levels of its own, with its validated levels in the order of the file."""
@@ -137,6 +141,8 @@ def _names_levels(node: Node) -> bool:
 def _factors(root: Node, faults: Faults) -> Axes:
     """Read the three mechanisms; in the tree each is left with its first level."""
     node = root.value.get("factors") or Node({}, "factors", root.at, root.at)
+    if node.value.keys() & set(METHOD_WORDS):
+        return _methods(root, node, faults)
     for key, child in node.value.items():
         if key not in DEFAULT_LEVELS:
             faults.add(child, _unknown_factor(key), at_key=True)
@@ -153,11 +159,53 @@ def _factors(root: Node, faults: Faults) -> Axes:
     return axes
 
 
+def _methods(root: Node, node: Node, faults: Faults) -> Axes:
+    """Methods in the place of mechanisms: each run as a whole (``method``), or with each mechanism off and on
+    (``isolate``); in the tree the mechanisms are left at their null levels.
+    """
+    word = next(key for key in node.value if key in METHOD_WORDS)
+    for key, child in node.value.items():
+        if key != word:
+            faults.add(child, f"'{word}' stands alone: a method brings a level of every mechanism", at_key=True)
+    written = node.value[word]
+    if word == "method":
+        nodes, _ = _settings(written, faults)
+    else:
+        nodes = written.value if isinstance(written.value, list) else [written]
+        if not nodes:
+            faults.add(written, "is empty; name at least one method")
+        elif _names_levels(written):
+            faults.add(written, "cannot be swapped or fixed: every method that is named is taken apart")
+            nodes = []
+    levels = [_read_method(item, faults) for item in nodes]
+    _refuse_twins([(item, level) for item, level in zip(nodes, levels, strict=True) if level.name], faults)
+    null = {family: read_level(family, replace(node, value=name), faults) for family, name in DEFAULT_LEVELS.items()}
+    first = {**null, "method": levels[0] if levels else Level("method", "")}
+    root.value["factors"] = replace(node, value={key: replace(written, value=level) for key, level in first.items()})
+    own: Axes = {family: [level, OF_METHOD] if word == "isolate" else [OF_METHOD] for family, level in null.items()}
+    return {**own, METHOD: levels}
+
+
+def _read_method(node: Node, faults: Faults) -> Level:
+    before = len(faults)
+    level = read_level("method", node, faults)
+    if level.name and len(faults) == before:
+        try:
+            point(level)
+        except StudyMistakes as error:
+            for mistake in error.mistakes:
+                faults.add(node, f"{mistake.path}: {mistake.message}")
+    return level
+
+
 def _check_family(root: Node, axes: Axes, faults: Faults) -> None:
     """Refuse a confirmatory family of what the study does not swap, before hours go into it."""
     node = root.value["analysis"].value.get("family") if "analysis" in root.value else None
     known: list[str] = []
+    apart = METHOD in axes and len(axes["label_shift"]) > 1  # then each method is a question of its own
     for path, written in axes.items():
+        if apart and path == METHOD:
+            continue
         levels = [level for level in written if not isinstance(level, Level) or level.name]
         if len(levels) > 1 and path.split(".")[0] not in ("model", "organism"):
             labels, factor = [label_of(level) for level in levels], path.rpartition(".")[2]
@@ -171,7 +219,7 @@ def _check_family(root: Node, axes: Axes, faults: Faults) -> None:
 
 
 def _unknown_factor(word: str) -> str:
-    said = unknown(word, list(DEFAULT_LEVELS), "factor")
+    said = unknown(word, [*DEFAULT_LEVELS, *METHOD_WORDS], "factor")
     return said if "did you mean" in said else f"{said} (any other option is swapped where it stands)"
 
 

@@ -25,12 +25,17 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "scorer": ("lm", "pool"),
     "selector": ("scores", "classes", "rng"),
     "objective": ("batch",),
+    "method": (),
     "measure": ("before", "labels", "after", "rng"),
+    "indicator": ("prompt", "text"),
 }
 """Every family with the positional parameters of its functions."""
 
 SUPPLIED: Mapping[str, tuple[str, ...]] = {"label_shift": ("k",)}
 """Keyword-only parameters that the engine fills in; they are no options of a level."""
+
+OFFERED: Mapping[str, tuple[str, ...]] = {"behavior": ("judges",), "scorer": ("judges", "rewards", "scores")}
+"""Keyword-only parameters that the engine fills in for a function that has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,12 @@ class Plugin:
     doc: str
     version: int = 1
     traits: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """What the engine offers and the function asks for."""
+        asked = inspect.signature(self.function).parameters
+        return tuple(name for name in OFFERED.get(self.family, ()) if name in asked)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the function."""
@@ -91,6 +102,8 @@ def _option_model(family: str, function: Callable[..., Any]) -> type[BaseModel]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in SUPPLIED.get(family, ()):
             supplied.append(parameter.name)
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.name in OFFERED.get(family, ()):
+            continue
         elif parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             if parameter.name not in hints:
                 raise StudyError(f"{family} '{function.__name__}': option '{parameter.name}' has no type")

@@ -135,9 +135,9 @@ class Driver:
                     self._push(self.stages[user])
 
     def _name_trainings(self, labels: Stage) -> None:
-        content = self.store.read(labels.key).notes["content"]
+        notes = self.store.read(labels.key).notes
         for cell in self._cells[labels.key]:
-            train = self.plan.training(cell, content)
+            train = self.plan.training(cell, self.plan.content(cell, notes))
             for late in (train, self.plan.evaluation(cell, train.key)):
                 if late.key not in self.stages and self._add(late):
                     self.watch.added(late)

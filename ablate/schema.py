@@ -12,7 +12,7 @@ from ablate.options import DEFAULT_LEVELS, NAME, NAME_RULE, SECTIONS, SWAPPABLE,
 from ablate.yamlfile import to_text
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-LEVEL_FAMILIES = ("behavior", "label_shift", "scorer", "selector", "objective", "measure")
+LEVEL_FAMILIES = ("behavior", "label_shift", "scorer", "selector", "objective", "method", "measure")
 
 
 def json_schema() -> dict[str, Any]:
@@ -28,6 +28,7 @@ def json_schema() -> dict[str, Any]:
         for key, leaf in own.items():
             if (section, key) != ("organism", "seeds"):
                 own[key] = _with_settings(leaf, default=DEFAULT_LEVELS.get(key) if section == "factors" else None)
+    _add_methods(sections["Factors"])
     for section in ("labels", "train", "evaluate", "analysis", "factors"):
         properties[section] = {"anyOf": [properties[section], {"type": "null"}]}
     either = [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/Model"}]
@@ -35,6 +36,19 @@ def json_schema() -> dict[str, Any]:
     for family in LEVEL_FAMILIES:
         sections[family] = _levels(family, sections)
     return schema
+
+
+def _add_methods(factors: dict[str, Any]) -> None:
+    """Methods stand in the place of the three mechanisms: as a factor, or each taken apart."""
+    level = {"$ref": "#/$defs/method"}
+    described = {"description": factors["properties"]["method"]["description"]}
+    factors["properties"]["method"] = _with_settings({**level, **described})
+    factors["properties"]["isolate"] = {
+        "anyOf": [level, {"type": "array", "items": level, "minItems": 1, "uniqueItems": True}],
+        "description": "methods to take apart: each of their mechanisms off and on",
+    }
+    alone = [{"required": [word], "maxProperties": 1} for word in ("method", "isolate")]
+    factors["anyOf"] = [*alone, {"not": {"anyOf": [{"required": [word]} for word in ("method", "isolate")]}}]
 
 
 def _linked(schema: Any) -> Any:

@@ -7,101 +7,28 @@ The only place where the store, the language models and the plug-ins meet. A sta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from ablate import registry
-from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Pool, Prompt
-from ablate.errors import FatalError
-from ablate.keys import key_of
-from ablate.lm import load_embedder, load_model
-from ablate.lm.base import Example, LanguageModel, TrainOptions
+from ablate.api import Behavior, Decoding, Evaluation, FloatArray, LabelSet, Policy, Pool, Prompt, Scored
+from ablate.errors import StudyError
+from ablate.labels import contents, examples
+from ablate.lm.base import TrainOptions
 from ablate.matching import Bridged, matched
 from ablate.organisms import OrganismOptions, induce, take
 from ablate.plan import Stage
-from ablate.store import Artifact, Draft, Store
+from ablate.store import Artifact, Draft
+from ablate.workplace import Workplace, generator
 
-POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes")
+POOL_ARRAYS = ("tokens", "lengths", "logprob_q", "logprob_p", "logprob_drawn", "kl", "outcome", "classes", "origin")
 SCREEN_TOKENS = 10
 """Longest answer to a question of the knowledge screen."""
 
-# One stream of random numbers for each use, common to all stages of an (organism, seed).
-STREAMS = {
-    name: i
-    for i, name in enumerate(("behavior", "screen", "organism", "pool", "labels", "measure", "train", "evaluate"))
-}
-
-RECENT = 4
-"""How many pools, adapters and behaviors of each kind stay in memory."""
-
 PROMPT = tuple(field.name for field in fields(Prompt))
-
-T = TypeVar("T")
-
-
-def generator(stream: str, *seeds: int) -> np.random.Generator:
-    """The stream of that name for these seeds."""
-    return np.random.default_rng([STREAMS[stream], *seeds])
-
-
-@dataclass
-class Workplace:
-    """What the stages of one process share: the store, and whatever is worth keeping warm."""
-
-    store: Store
-    models: dict[str, LanguageModel] = field(default_factory=dict)
-    embedders: dict[str, Any] = field(default_factory=dict)
-    recent: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    def model(self, options: Mapping[str, Any]) -> LanguageModel:
-        """The base model of a stage, loaded once."""
-        return _kept(self.models, repr(options["model"]), lambda: self._load(options["model"]))
-
-    def _load(self, options: Mapping[str, Any]) -> LanguageModel:
-        """Load a model; one folder never mixes two sets of weights or number types under one name."""
-        file = f"model-{key_of(options)[:16]}.json"
-        known = self.store.get(file)
-        lm = load_model({**options, "dtype": known["dtype"]} if known else options)
-        if known and known["weights"] != lm.identity["weights"]:
-            raise FatalError(
-                f"model '{options['name']}' has other weights here than those this folder was begun with; "
-                "go on where it was begun, or choose another folder (--out)"
-            )
-        if not known:
-            self.store.put(file, {"name": options["name"], **lm.identity})
-        return lm
-
-    def behavior(self, stage: Stage) -> Behavior:
-        """The behavior as this model's knowledge screen leaves it."""
-        name = stage.options["behavior"]["name"]
-        screen = stage.inputs["screen"]
-
-        def build() -> Behavior:
-            known = frozenset(self.store.read(screen).json("known.json"))
-            plugin = registry.get("behavior", name)
-            made: Behavior = plugin(known, generator("behavior", 0), **stage.options["behavior"]["options"])
-            return made
-
-        return self.keep("behavior", screen, build)
-
-    def weights(self, key: str) -> Mapping[str, FloatArray]:
-        """The adapter that a stage left."""
-        return self.keep("weights", key, lambda: self.store.read(key).arrays("adapter.safetensors"))
-
-    def pool(self, key: str) -> Pool:
-        """The pool that a stage left, with its prompts."""
-        return self.keep("pool", key, lambda: _read_pool(self.store.read(key)))
-
-    def keep(self, kind: str, key: str, build: Callable[[], T]) -> T:
-        """What was built last under this name; only a few of each kind stay in memory."""
-        same = [held for held in self.recent if held[0] == kind]
-        if (kind, key) not in self.recent and len(same) >= RECENT:
-            del self.recent[same[0]]
-        kept: T = _kept(self.recent, (kind, key), build)
-        return kept
 
 
 def perform(stage: Stage, place: Workplace) -> None:
@@ -132,14 +59,17 @@ def _screen(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _organism(stage: Stage, place: Workplace, draft: Draft) -> None:
     objective = stage.options["objective"]
-    made = induce(
-        place.model(stage.options),
-        place.behavior(stage),
-        OrganismOptions(**stage.options["organism"]),
-        objective=partial(registry.get("objective", objective["name"]), **objective["options"]),
-        seed=stage.options["rng"][0],
-        rng=partial(generator, "organism", *stage.options["rng"]),
-    )
+    lm, behavior = place.model(stage.options), place.behavior(stage)
+    with place.store.trials(stage.key) as journal:
+        made = induce(
+            lm,
+            behavior,
+            OrganismOptions(**stage.options["organism"]),
+            objective=partial(registry.get("objective", objective["name"]), **objective["options"]),
+            seed=stage.options["rng"][0],
+            rng=partial(generator, "organism", *stage.options["rng"]),
+            journal=journal,
+        )
     draft.arrays("adapter.safetensors", dict(made.weights))
     draft.json("calibration.json", made.calibration)
 
@@ -165,6 +95,9 @@ def _pool(stage: Stage, place: Workplace, draft: Draft) -> None:
     else:
         pool, found = matched(draw, **sizes["match"])
         draft.json("match.json", found)
+    if not pool.lengths.size:
+        raise StudyError(f"label shift '{shift['name']}' left an empty pool: no candidate answer to any prompt")
+    behavior.expect([(p, text) for p, row in zip(prompts, pool.texts, strict=True) for text in row])
     outcome = [[behavior.indicator(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
     stated = [[behavior.answer(p, text) for text in row] for p, row in zip(prompts, pool.texts, strict=True)]
     pool = replace(pool, outcome=np.array(outcome, np.float32), classes=classes_of(stated))
@@ -174,26 +107,29 @@ def _pool(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _embed(stage: Stage, place: Workplace, draft: Draft) -> None:
     pool = place.pool(stage.inputs["pool"])
-    embedder = _kept(place.embedders, key_of(stage.options), lambda: _embedder(stage, place))
-    flat = embedder.embed([text for row in pool.texts for text in row])
+    flat = place.embedder(stage.options).embed([text for row in pool.texts for text in row])
     draft.arrays("embedding.safetensors", {"embedding": flat.reshape(*pool.lengths.shape, -1)})
 
 
-def _embedder(stage: Stage, place: Workplace) -> Any:
-    return (
-        place.model(stage.options) if stage.options["embedder"] == "model" else load_embedder(stage.options["embedder"])
-    )
-
-
 def _scores(stage: Stage, place: Workplace, draft: Draft) -> None:
-    scorer, pool = stage.options["scorer"], place.pool(stage.inputs["pool"])
+    pool = place.pool(stage.inputs["pool"])
     policy = place.model(stage.options).policy(place.weights(stage.inputs["organism"]), max_tokens=1)
-    scores = np.asarray(registry.get("scorer", scorer["name"])(policy, pool, **scorer["options"]), np.float64)
+    found = _scored(stage.options["scorer"], policy, pool, place)
+    draft.arrays("scores.safetensors", {**found.log, "scores": found.scores})
+
+
+def _scored(scorer: Mapping[str, Any], policy: Policy, pool: Pool, place: Workplace) -> Scored:
+    """What a scorer gives a pool; one that reads scores is given those of the scorer that it names."""
+    plugin = registry.get("scorer", scorer["name"])
+    more = place.offered(plugin)
+    if scorer["scorer"]:
+        more["scores"] = _scored(scorer["scorer"], policy, pool, place).scores
+    found = plugin(policy, pool, **scorer["options"], **more)
+    found = found if isinstance(found, Scored) else Scored(found, {})
+    scores = np.asarray(found.scores, np.float64)
     if scores.shape != pool.lengths.shape:
-        raise ValueError(
-            f"scorer '{scorer['name']}' gave {scores.shape}, not one score for each of {pool.lengths.shape}"
-        )
-    draft.arrays("scores.safetensors", {"scores": scores})
+        raise ValueError(f"scorer '{plugin.name}' gave {scores.shape}, not one score for each of {pool.lengths.shape}")
+    return replace(found, scores=scores)
 
 
 def _labels(stage: Stage, place: Workplace, draft: Draft) -> None:
@@ -205,12 +141,9 @@ def _labels(stage: Stage, place: Workplace, draft: Draft) -> None:
     rng = generator("labels", *stage.options["rng"])
     picks = np.asarray(registry.get("selector", selector["name"])(scores, pool.classes, rng, **selector["options"]))
     weights = as_weights(picks, pool.lengths.shape, selector["name"])
-    content = [
-        [prompt.id, [[row.tolist(), weight] for row, weight in _chosen(pool, weights, i)]]
-        for i, prompt in enumerate(pool.prompts)
-    ]
     draft.arrays("labels.safetensors", {"weights": weights, "scores": scores})
-    draft.note(content=key_of(content), law=registry.get("selector", selector["name"]).traits["law"])
+    law = registry.get("selector", selector["name"]).traits["law"]
+    draft.note(law=law, **contents(pool, weights, scores))
 
 
 def _measure(stage: Stage, place: Workplace, draft: Draft) -> None:
@@ -242,16 +175,19 @@ def _measure(stage: Stage, place: Workplace, draft: Draft) -> None:
 
 def _train(stage: Stage, place: Workplace, draft: Draft) -> None:
     pool = place.pool(stage.inputs["pool"])
-    weights = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")["weights"]
-    examples = [
-        Example(prompt, tuple(tokens.tolist()), weight)
-        for i, prompt in enumerate(pool.prompts)
-        for tokens, weight in _chosen(pool, weights, i) or [(pool.tokens[i, 0, :1], 0.0)]
-    ]
+    shape = pool.lengths.shape
+    left = {"weights": np.eye(1, shape[1]).repeat(shape[0], 0), "scores": np.full(shape, np.nan)}  # every first answer
+    if "labels" in stage.inputs:  # else the objective brings its own
+        left = place.store.read(stage.inputs["labels"]).arrays("labels.safetensors")
+    if not left["weights"].any():
+        raise StudyError(
+            f"no label was left: the selector abstained from all {shape[0]} prompts; "
+            "lower its bar, or take a scorer that gives these candidates a score"
+        )
     objective = stage.options["objective"]
     trained, losses = place.model(stage.options).train(
         place.weights(stage.inputs["organism"]),
-        examples,
+        examples(pool, left["weights"], left["scores"]),
         partial(registry.get("objective", objective["name"]), **objective["options"]),
         TrainOptions(**stage.options["train"]),
         init_seed=stage.options["rng"][0],
@@ -273,6 +209,7 @@ def _evaluate(stage: Stage, place: Workplace, draft: Draft) -> None:
         decoding=Decoding(temperature=0 if options["decoding"] == "greedy" else 1),
         max_tokens=options["max_tokens"],
     )
+    behavior.expect([(p, text) for p, row in zip(prompts, texts, strict=True) for text in row])
     outcome = [[judge(behavior, p, text) for text in row] for p, row in zip(prompts, texts, strict=True)]
     draft.arrays("outcome.safetensors", {"outcome": np.array(outcome, np.float32)})
     draft.lines("answers.jsonl", ({**_record(p), "answers": row} for p, row in zip(prompts, texts, strict=True)))
@@ -343,24 +280,5 @@ def read_evaluation(artifact: Artifact) -> Evaluation:
     )
 
 
-def _read_pool(artifact: Artifact) -> Pool:
-    records = artifact.lines("pool.jsonl")
-    texts = tuple(tuple(record.pop("answers")) for record in records)
-    return Pool(tuple(Prompt(**record) for record in records), texts, **artifact.arrays("pool.safetensors"))
-
-
 def _record(prompt: Prompt) -> dict[str, Any]:
     return {name: getattr(prompt, name) for name in PROMPT}
-
-
-def _chosen(pool: Pool, weights: FloatArray, i: int) -> list[tuple[Any, float]]:
-    """Token ids and weights of what became the labels of prompt i."""
-    return [
-        (pool.tokens[i, k, : pool.lengths[i, k]], float(weight)) for k, weight in enumerate(weights[i]) if weight > 0
-    ]
-
-
-def _kept(held: dict[Any, T], key: Any, build: Callable[[], T]) -> T:
-    if key not in held:
-        held[key] = build()
-    return held[key]

@@ -39,7 +39,7 @@ def states(plan: Plan, store: Store) -> Iterator[State]:
     for cell in plan.runs():
         content = train = after = ""
         if has(cell.labels):
-            content = store.read(cell.labels).notes["content"]
+            content = plan.content(cell, store.read(cell.labels).notes)
             train = plan.training(cell, content).key
             after = plan.evaluation(cell, train).key
         if after and has(after) and has(cell.measure) and has(cell.before):

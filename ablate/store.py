@@ -4,6 +4,7 @@ A folder looks like this::
 
     artifacts/<k2>/<key>/    the files of one artifact and receipt.json; it appears whole or not at all
     artifacts/.tmp/          drafts; whatever lies there when the lock is taken is left from a process that died
+    artifacts/.trials/       the trials of a search under way, so that it goes on after a kill
     artifacts/.corrupt/      what was found damaged, moved there and never deleted
     journal.jsonl            one JSON object a line, append-only
     study.json               whose folder this is
@@ -335,6 +336,18 @@ class Store:
             self.discard(key)
         if lasting:
             _sync(folder.parent)
+
+    @contextmanager
+    def trials(self, key: str) -> Iterator[Path | None]:
+        """The file in which the stage that makes ``key`` keeps the trials of its search; it goes when the block ends.
+
+        None where nothing is kept. A kill or an exception leaves it, and the next block goes on with it.
+        """
+        file = self.artifacts / ".trials" / f"{key}.log"
+        with _disk(file):
+            _make(file.parent)
+            yield file
+            file.unlink(missing_ok=True)
 
     def read(self, key: str) -> Artifact:
         """The artifact, its receipt checked, its files not yet.

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from ablate.errors import StudyError, did_you_mean
 from ablate.keys import key_of
 from ablate.levels import Level
+from ablate.methods import METHOD, OF_METHOD, point
 from ablate.options import DEFAULT_LEVELS, Model, Options, label_of
 from ablate.reading import read
 from ablate.yamlfile import to_text
@@ -86,13 +87,15 @@ class Study:
     def _slots(self) -> dict[str, tuple[str, str]]:
         """Where the level of each axis goes: section and field, no section for ``model``."""
         slots = {family: ("factors", family) for family in DEFAULT_LEVELS}
+        slots["labels.candidates"] = ("labels", "candidates")  # which a method may bring
         for axis in self.axes[len(DEFAULT_LEVELS) :]:
             section, _, key = axis.path.rpartition(".")
             slots[axis.path] = (section, key)
         return slots
 
-    def at(self, point: Mapping[str, Any]) -> Options:
-        """The options with the levels of ``point`` (by axis path) put in; an axis not named keeps its first level.
+    def at(self, place: Mapping[str, Any]) -> Options:
+        """The options with the levels of ``place`` (by axis path) put in; an axis not named keeps its first level, and
+        mechanisms their null levels where methods are compared.
 
         Levels are those of ``axes``: they were validated there and are not validated again.
 
@@ -100,7 +103,7 @@ class Study:
             KeyError: a path that is no axis of the study.
         """
         sections: dict[str, dict[str, Any]] = {}
-        for path, level in point.items():
+        for path, level in self._expanded(place).items():
             section, key = self._slots[path]
             sections.setdefault(section, {})[key] = level
         update = sections.pop("", {})
@@ -111,13 +114,27 @@ class Study:
             update[section] = self._sections[known]
         return self.options.model_copy(update=update)
 
+    def _expanded(self, place: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Levels that stand for what the run's method does, as what they are; a method's number of candidates too."""
+        if METHOD not in place:
+            return place
+        own = point(place[METHOD])
+        return {**own, **place, **{path: own[path] for path in DEFAULT_LEVELS if place.get(path) == OF_METHOD}}
+
     def resolved(self) -> dict[str, Any]:
         """Plain data with every option written out: as YAML it loads to an equal study."""
         data: dict[str, Any] = _plain(self.options)
-        for axis in self.axes[: len(DEFAULT_LEVELS)]:
+        mechanisms, others = self.axes[: len(DEFAULT_LEVELS)], self.axes[len(DEFAULT_LEVELS) :]
+        if others and others[0].path == METHOD:
+            levels = _plain(others[0].levels)
+            data["factors"] = {"isolate": levels} if len(mechanisms[0].levels) > 1 else {"method": {"swap": levels}}
+            mechanisms, others = (), others[1:]
+        else:
+            data["factors"].pop("method")
+        for axis in mechanisms:
             levels = _plain(axis.levels)
             data["factors"][axis.path] = {"swap": levels} if len(levels) > 1 else {"fix": levels[0]}
-        for axis in self.axes[len(DEFAULT_LEVELS) :]:
+        for axis in others:
             section, key = self._slots[axis.path]
             # axes come in the order of the file, so a swapped option goes behind those swapped before it
             if section:

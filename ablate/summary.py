@@ -49,14 +49,19 @@ def text(found: Findings) -> str:
     for verdict in found.verdicts:
         about = f"{verdict.behavior}: " if len(found.verdicts) > 1 else ""
         out += ["", f"VERDICT  {about}{verdict.sentence}"]
-    return "\n".join([*out, *(f"no {name}: {why}" for name, why in found.refused.items() if name in MAIN)]) + "\n"
+    main = [name for name in MAIN if name != "shares" or "method" not in found.dims]  # a method has its own split
+    return "\n".join([*out, *(f"no {name}: {found.refused[name]}" for name in main if name in found.refused)]) + "\n"
 
 
 def lines(found: Findings) -> list[str]:
-    """The main numbers, one a line: organisms, controls, the largest effect of each factor, the interaction."""
+    """The main numbers, one a line: organisms, controls, the largest effect of each factor, the interaction; or
+    the effect of each method.
+    """
     out = [_organisms(found)] if "organisms" in found.frames else []
     for row in _rows(found, "controls"):
         out.append(_line(f"{row['control']} control", row["behavior"], _effect(row) + _expected(row)))
+    if "methods" in found.frames:
+        return out + (_isolated(found) if "isolate" in found.frames else _whole(found))
     largest: dict[tuple[str, str], Row] = {}
     for row in _rows(found, "effects"):
         key = (row["behavior"], row["factor"])
@@ -77,6 +82,25 @@ def lines(found: Findings) -> list[str]:
             out.append(
                 _line("interaction", row["behavior"], f"share {share if row['identified'] else 'not identified'}")
             )
+    return out
+
+
+def _whole(found: Findings) -> list[str]:
+    """The effect of each method, a line each."""
+    tested = [(row, f"   {words.p_equals(row['p_adjusted'])} (max-T)") for row in _rows(found, "methods")]
+    return [_line(row["method"], row["behavior"], _effect(row) + p) for row, p in tested]
+
+
+def _isolated(found: Findings) -> list[str]:
+    """The effect of each method, and below it what each of its mechanisms does alone and averaged over orders."""
+    out: list[str] = []
+    for row in _rows(found, "isolate"):
+        if row["kind"] == "total":
+            about = f"{row['method']} changes {str(row['behavior']).replace('_', ' ')} by {_effect(row)}"
+            out += ["", f"{about}   {words.p_equals(row['p_adjusted'])} (max-T); of that"]
+        elif row["kind"] == "mechanism":
+            alone = f"alone {words.signed(row['added_pp']):>6}   order-free {_effect(row)}"
+            out.append(f"  {row['part']:<12} {row['level']:<44} {alone}   {words.p_equals(row['p_adjusted'])}")
     return out
 
 

@@ -18,7 +18,7 @@ With ``pytest.register_assert_rewrite("ablate.testing")`` in a ``conftest.py`` a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import combinations
 from typing import Any, ClassVar, Literal, TypeVar
@@ -27,10 +27,14 @@ import numpy as np
 import pytest
 
 from ablate import registry
-from ablate.api import Batch, Behavior, Evaluation, FloatArray, IntArray, LabelSet, Pool, Prompt
+from ablate.api import Behavior, Evaluation, FloatArray, IntArray, LabelSet, Method, Pool, Prompt, Scored
+from ablate.errors import StudyError
 from ablate.keys import key_of
+from ablate.levels import Level as StudyLevel
 from ablate.lm.base import Example, TrainOptions
 from ablate.lm.tabular import LabelBatch, TabularModel, TabularPolicy
+from ablate.methods import point
+from ablate.options import DEFAULT_LEVELS
 
 Level = tuple[str, Mapping[str, Any]]
 """The registered name of a plug-in, and the options that it is tested with."""
@@ -163,6 +167,7 @@ class LabelShiftContract(PluginContract):
         assert np.issubdtype(pool.tokens.dtype, np.integer)
         assert np.issubdtype(pool.lengths.dtype, np.integer)
         assert pool.tokens.shape[:2] == shape
+        assert pool.origin.shape in (shape, (0, 0)), "origin is empty, or names the proposal of every candidate"
         assert 1 <= pool.lengths.min() <= pool.lengths.max() <= pool.tokens.shape[2]
 
     def test_densities(self, call: Call, policy: TabularPolicy, prompts: tuple[Prompt, ...]) -> None:
@@ -209,6 +214,17 @@ class ScorerContract(PluginContract):
     """A number for every candidate, NaN where there is none."""
 
     family = "scorer"
+
+    @pytest.fixture
+    def call(self, plugin: registry.Plugin, options: dict[str, Any]) -> Call:
+        """The scores that the plug-in gives with its options; those that it may read are the mean log-probabilities."""
+
+        def scores(policy: TabularPolicy, pool: Pool) -> Any:
+            read = {"scores": registry.get("scorer", "mean_logprob")(policy, pool)} if plugin.traits["scored"] else {}
+            found = plugin(policy, pool, **options, **read)
+            return found.scores if isinstance(found, Scored) else found
+
+        return scores
 
     def test_one_score_for_each_candidate(self, call: Call, policy: TabularPolicy, pool: Pool) -> None:
         scores = np.asarray(call(policy, pool))
@@ -303,45 +319,93 @@ class SelectorContract(PluginContract):
             assert not weights[np.isnan(scores)].any(), "a candidate without a score was taken"
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayBatch(LabelBatch):
+    """A batch whose tables and activations are arrays that were made up."""
+
+    layers: Callable[[], FloatArray] = lambda: np.empty((0, 0, 0, 0))
+
+    def distance_from(self, other: LabelBatch) -> FloatArray:
+        """See `Batch`."""
+        assert isinstance(other, ArrayBatch)
+        return np.asarray(((self.layers() - other.layers()) ** 2).mean((2, 3)) * self.mask)
+
+    def through(self, change: Callable[[FloatArray], FloatArray], *, whole: bool = False) -> ArrayBatch:
+        """The batch with all of its arrays and views changed; mask and weights only where ``whole``."""
+        return ArrayBatch(
+            change(self.logprobs),
+            change(self.mask) if whole else self.mask,
+            change(self.weights) if whole else self.weights,
+            lambda: change(self.table()),
+            lambda name: self.view(name).through(change, whole=whole),  # type: ignore[attr-defined]
+            lambda: change(self.layers()),
+        )
+
+
+def made_up(seed: int = 7) -> ArrayBatch:
+    """Six labels of up to three tokens out of five, and four layers; the last has weight 0. Views have others."""
+    mask = (np.arange(3) < np.array([[3], [2], [1], [3], [2], [3]])).astype(np.float64)
+    views = {"clean": 1, "rejected": 2, "frozen": 3, "live": 0}
+    return read_only(
+        ArrayBatch(
+            rng(seed).uniform(-3, -0.1, mask.shape) * mask,
+            mask,
+            np.array([1.0, 0.5, 1.0, 2.0, 1.0, 0.0]),
+            lambda: rng(seed).normal(size=(*mask.shape, 5)),
+            lambda name: made_up(10 * seed + views[name]),
+            lambda: rng(seed).normal(size=(*mask.shape, 4, 2)),
+        )
+    )
+
+
 class ObjectiveContract(PluginContract):
     """A loss that training can lower, of the labels and of nothing else."""
 
     family = "objective"
 
     @pytest.fixture
-    def batch(self) -> LabelBatch:
+    def batch(self) -> ArrayBatch:
         """Six labels of up to three tokens; the last has weight 0."""
-        mask = (np.arange(3) < np.array([[3], [2], [1], [3], [2], [3]])).astype(np.float64)
-        logprobs = rng(7).uniform(-3, -0.1, mask.shape) * mask
-        return read_only(LabelBatch(logprobs, mask, np.array([1.0, 0.5, 1.0, 2.0, 1.0, 0.0])))
+        return made_up()
 
-    def with_logprobs(self, batch: LabelBatch, where: Any, value: float) -> LabelBatch:
-        """The batch with another log-probability where ``where`` holds."""
-        return replace(batch, logprobs=np.where(where, value, batch.logprobs))
+    def disturbed(self, batch: ArrayBatch, where: Any) -> ArrayBatch:
+        """The batch with other numbers in every array, and in every view, where ``where`` [B, T] holds."""
 
-    def test_loss_is_one_finite_number(self, call: Call, batch: LabelBatch) -> None:
+        def change(values: FloatArray) -> FloatArray:
+            return np.where(np.expand_dims(where, tuple(range(2, values.ndim))), -50.0, values)
+
+        return batch.through(change)
+
+    def test_loss_is_one_finite_number(self, call: Call, batch: ArrayBatch) -> None:
         assert np.shape(call(batch)) == ()
         assert np.isfinite(call(batch))
         assert call(batch) == call(batch), "a loss is a function of its batch"
 
-    def test_padding_means_nothing(self, call: Call, batch: LabelBatch) -> None:
-        assert call(self.with_logprobs(batch, batch.mask == 0, -50.0)) == pytest.approx(call(batch), abs=1e-12)
+    def test_padding_means_nothing(self, call: Call, batch: ArrayBatch) -> None:
+        assert call(self.disturbed(batch, batch.mask == 0)) == pytest.approx(call(batch), abs=1e-12)
 
-    def test_a_label_of_weight_zero_means_nothing(self, call: Call, batch: LabelBatch) -> None:
-        ignored = (batch.weights == 0)[:, None]
-        assert call(self.with_logprobs(batch, ignored, -50.0)) == pytest.approx(call(batch), abs=1e-12)
+    def test_a_label_of_weight_zero_means_nothing(self, call: Call, batch: ArrayBatch) -> None:
+        ignored = np.broadcast_to((batch.weights == 0)[:, None], batch.mask.shape)
+        assert call(self.disturbed(batch, ignored)) == pytest.approx(call(batch), abs=1e-12)
 
-    def test_order_of_labels_means_nothing(self, call: Call, batch: LabelBatch) -> None:
-        turned = LabelBatch(batch.logprobs[::-1], batch.mask[::-1], batch.weights[::-1])
+    def test_order_of_labels_means_nothing(self, call: Call, batch: ArrayBatch) -> None:
+        turned = batch.through(lambda values: values[::-1], whole=True)
         assert call(turned) == pytest.approx(call(batch), abs=1e-12)
 
-    def test_training_lowers_it(self, call: Call, prompts: tuple[Prompt, ...]) -> None:
-        def objective(batch: Batch) -> Any:
-            return call(batch)
-
+    def test_training_lowers_it(self, plugin: registry.Plugin, call: Call, prompts: tuple[Prompt, ...]) -> None:
+        """Of an objective of decoder layers, which the tabular laboratory does not have, that it says so."""
         options = TrainOptions(epochs=8, lr=1e-4, batch=len(prompts), warmup=0.0, rank=1, alpha=1)
-        examples = [Example(prompt, "truth 0" if i % 3 else "claim 0") for i, prompt in enumerate(prompts)]
-        _, losses = WORLD.train(None, examples, objective, options, init_seed=0, rng=rng())
+        answers = [("truth 0", "claim 0") if i % 3 else ("claim 0", "truth 0") for i in range(len(prompts))]
+        examples = [Example(p, label, 1.0, other) for p, (label, other) in zip(prompts, answers, strict=True)]
+
+        def train() -> list[float]:
+            return WORLD.train(None, examples, lambda batch: call(batch), options, init_seed=0, rng=rng())[1]
+
+        if plugin.traits["layers"]:
+            with pytest.raises(StudyError, match="the tabular model has no decoder layers"):
+                train()
+            return
+        losses = train()
         assert np.isfinite(losses).all()
         assert losses[-1] < losses[0]
 
@@ -435,6 +499,35 @@ class BehaviorContract(PluginContract):
         one, same, other = (self.sets(call(known, rng(seed))) for seed in (0, 0, 1))
         assert one == same, "draw from the generator that is given, and from nothing else"
         assert one != other, "every seed gives the same prompts"
+
+
+class MethodContract(PluginContract):
+    """A point of the grid: one level of every mechanism, not all of them null."""
+
+    family = "method"
+
+    def own(self, plugin: registry.Plugin, options: dict[str, Any]) -> Mapping[str, Any]:
+        """Its level of every mechanism, as a study takes them over."""
+        levels = point(StudyLevel(self.family, plugin.name, options))
+        return {family: levels[family] for family in DEFAULT_LEVELS}
+
+    def test_what_it_gives_is_a_method(self, call: Call) -> None:
+        assert isinstance(call(), Method), "return ablate.api.Method"
+
+    def test_levels_are_installed(self, plugin: registry.Plugin, options: dict[str, Any]) -> None:
+        for family, level in self.own(plugin, options).items():
+            assert level.name in registry.names(family)
+
+    def test_some_mechanism_is_not_null(self, plugin: registry.Plugin, options: dict[str, Any]) -> None:
+        labels = {family: level.label for family, level in self.own(plugin, options).items()}
+        assert labels != DEFAULT_LEVELS, "every mechanism is at its null level: that is the null control, no method"
+
+    def test_candidates_are_a_number(self, call: Call) -> None:
+        candidates = call().candidates
+        assert candidates is None or (type(candidates) is int and candidates >= 1), "None leaves the study's number"
+
+    def test_a_method_is_a_function_of_its_options(self, call: Call) -> None:
+        assert call() == call()
 
 
 class MeasureContract(PluginContract):

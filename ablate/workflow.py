@@ -98,7 +98,7 @@ def cube_in_memory(study: Study) -> xr.DataTree:
     failed is in the cube's ``status`` and ``error``.
     """
     from ablate.engines.local import LocalEngine
-    from ablate.stages import Workplace
+    from ablate.workplace import Workplace
 
     with _kept():
         plan, store = compile_study(study), MemoryStore()
@@ -139,7 +139,7 @@ def label_study(study: Study, folder: Path, watch: Watch) -> Prediction:
 
 def _drive(plan: Plan, store: Store, watch: Watch, *, train: bool = True) -> int:
     from ablate.engines.local import LocalEngine
-    from ablate.stages import Workplace
+    from ablate.workplace import Workplace
 
     def before_training() -> bool:
         if train:

@@ -55,11 +55,15 @@ def shift_divergence(before: None, labels: LabelSet, after: None, rng: np.random
 
     KL(q || p) is exact along the samples and by plain Monte Carlo. JS(q, p) and the coverage of p by q are means over
     draws of q alone, unbiased for any q: sum_y p log(1 + q/p) = E_q[r log(1 + 1/r)], terms that lie in [0, 1].
+
+    A pool whose candidates come from several proposals, as beams do, is a sample of their mixture; the divergence of a
+    mixture does not follow from those of its parts, so it is NaN.
     """
     pool, own = labels.pool, labels.reference
     items = [prompt.item for prompt in pool.prompts]
-    log_ratio = _per_answer(pool, pool.logprob_drawn - pool.logprob_p)
-    exact, sampled = clustered_mean(_per_answer(pool, pool.kl), items), clustered_mean(log_ratio, items)
+    known = 0.0 if pool.exchangeable else np.nan
+    log_ratio = _per_answer(pool, pool.logprob_drawn - pool.logprob_p + known)
+    exact, sampled = clustered_mean(_per_answer(pool, pool.kl + known), items), clustered_mean(log_ratio, items)
     nll, own_nll = -_per_answer(pool, pool.logprob_p), -_per_answer(own, own.logprob_p)
     row = labels.weights.sum(1)
     given = row.sum()

@@ -10,12 +10,14 @@ from ablate.measures.posterior import eta
 
 BOUND = (
     "the most that KL(s || q) of picking one of K draws of q can be: log K - (K - 1)/K for the best by a score (equal "
-    "where scores have no ties), log K for any other pick, 0 for a plain draw; NaN where the selector has no known law"
+    "where scores have no ties), log K for any other pick or from several proposals, 0 for a plain draw; NaN where the "
+    "selector has no known law"
 )
 ALONG = "mean of log q(y) - log p(y) over the labels, q as it was sampled"
 TOTAL = (
     "kl_labels + KL(s || q), which is 0 for a plain draw or a proposal with one answer, and log K - (K - 1)/K for the "
-    "best of K by a score where no two candidates of a prompt are the same or tie; NaN elsewhere"
+    "best of K by a score where no two candidates of a prompt are the same or tie; NaN elsewhere, and where candidates "
+    "come from several proposals"
 )
 SINGLE = 1e-4
 """Nats from 0 at which an answer's log-probability is that of the only answer."""
@@ -38,13 +40,15 @@ def selection_divergence(before: None, labels: LabelSet, after: None, rng: np.ra
     KL(s || p) = E_s[log q/p] + KL(s || q). The first is a mean over labels. The second follows from the law of the
     selector and the distribution of its scores under q, which K draws of a prompt do not give in general: plug-in
     estimates from a pool were up to a third too large in worlds of known value. So it is given where it is known, see
-    `selection_part`, and is NaN elsewhere; the bound holds always.
+    `selection_part`, and is NaN elsewhere; the bound holds always. Where candidates come from several proposals, q is
+    that of each: what was picked among is part of the selection.
     """
     pool, k = labels.pool, labels.weights.shape[1]
     given = labels.weights.sum(1)
     ratio = np.where(pool.mask, pool.logprob_drawn - pool.logprob_p, 0.0).sum(2, dtype=np.float64)
     along = float((labels.weights * ratio).sum() / given.sum()) if given.any() else float("nan")
-    bounds = {None: float("nan"), "draw": 0.0, "highest": best_of_n(k), "lowest": best_of_n(k)}
+    best = best_of_n(k) if pool.exchangeable else float(np.log(k))
+    bounds = {None: float("nan"), "draw": 0.0, "highest": best, "lowest": best}
     bound = bounds.get(labels.law, float(np.log(k)))
     return {
         "kl_labels": along,
@@ -62,11 +66,13 @@ def selection_part(labels: LabelSet) -> float:
       log K - (K - 1)/K, exact where no answer has probability. An answer of probability d takes about
       d^3 K (K - 1)^2 F^(K - 3) / 24 off it, F being the share of answers that score lower, and none being drawn twice
       on P prompts bounds the mean sum of d^2 by 6 / (P K (K - 1)) at 95%: at P = 96, K = 4 less than .01 nats.
-    - Any other law, a missing score, or a prompt with candidates that are the same or tie: NaN. That all answers of q
-      were drawn, so that q is known, would not help: it is more likely of some pools than of others, and the labels of
-      those are not distributed as s.
+    - Any other law, a missing score, candidates of several proposals, or a prompt with candidates that are the same or
+      tie: NaN. That all answers of q were drawn, so that q is known, would not help: it is more likely of some pools
+      than of others, and the labels of those are not distributed as s.
     """
     pool, k = labels.pool, labels.weights.shape[1]
+    if not pool.exchangeable:
+        return float("nan")
     single = (np.where(pool.mask, pool.logprob_drawn, 0.0).sum(2, dtype=np.float64) >= -SINGLE).all(1)
     taken = k == 1 and bool(labels.weights.any(1).all())
     if taken or labels.law == "draw" or single.all():

@@ -210,6 +210,28 @@ def _organism_rows() -> list[Column]:
     ]
 
 
+def _methods() -> list[Column]:
+    return [
+        Column("method", lambda row: str(row["method"])),
+        Column("effect, pp", _effect("effect_pp")),
+        Column("p (max-T)", lambda row: words.p_value(row["p_adjusted"]), right=True),
+        Column("capability, pp", _with_limits("capability", unit="_pp")),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
+
+
+def _isolate() -> list[Column]:
+    return [
+        Column("method", lambda row: str(row["method"])),
+        Column("part", lambda row: " ".join(filter(None, (str(row["part"]), str(row["level"]))))),
+        Column("effect, pp", _effect("effect_pp")),
+        Column("p (max-T)", lambda row: words.p_value(row["p_adjusted"]), right=True),
+        Column("added to nothing, pp", _with_limits("added", unit="_pp")),
+        Column("removed from all, pp", _with_limits("removed", unit="_pp")),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
+
+
 def _acceptance() -> list[Column]:
     return [
         Column("world", lambda row: str(row["world"])),
@@ -266,12 +288,20 @@ _LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
     "same_shift": _stability,
     "term": _variance,
     "predictor": _prediction,
+    "removed_pp": _isolate,
+    "capability_pp": _methods,
     "calibrated": _organism_rows,
     "allowed_low": _acceptance,
 }
 """The layout of a frame by the column that only it has."""
 
-_FIRST = {"split_half_pp": "label_shift", "same_shift": "pair", "term": "term"}
+_FIRST = {
+    "split_half_pp": "label_shift",
+    "same_shift": "pair",
+    "term": "term",
+    "removed_pp": "method",
+    "capability_pp": "method",
+}
 """The first column of a layout's own; those before it are settings of other factors."""
 
 

@@ -63,7 +63,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ablate.errors": (),
     "ablate.version": (),
     "ablate.registry": ("ablate.errors",),
-    "ablate.api": ("ablate.registry",),
+    "ablate.rubric": ("ablate.errors",),
+    "ablate.records": (),
+    "ablate.api": ("ablate.records", "ablate.registry", "ablate.rubric"),
     "ablate.keys": ("ablate.errors",),
     "ablate.store": ("ablate.errors", "ablate.keys"),
     "ablate.yamlfile": ("ablate.errors",),
@@ -71,22 +73,26 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ablate.levels": ("ablate.errors", "ablate.keys", "ablate.registry", "ablate.wording", "ablate.yamlfile"),
     "ablate.bars": (),
     "ablate.options": ("ablate.bars", "ablate.levels"),
-    "ablate.study": ("ablate.errors", "ablate.keys", "ablate.levels", "ablate.options", "ablate.reading",
-                     "ablate.registry", "ablate.yamlfile"),
-    "ablate.plan": ("ablate.keys", "ablate.levels", "ablate.options", "ablate.registry", "ablate.study"),
+    "ablate.methods": ("ablate.levels", "ablate.options", "ablate.records", "ablate.registry", "ablate.yamlfile"),
+    "ablate.study": ("ablate.errors", "ablate.keys", "ablate.levels", "ablate.methods", "ablate.options",
+                     "ablate.reading", "ablate.registry", "ablate.yamlfile"),
+    "ablate.plan": ("ablate.errors", "ablate.keys", "ablate.levels", "ablate.options", "ablate.registry",
+                    "ablate.study"),
     "ablate.cube": ("ablate.api", "ablate.errors", "ablate.version"),
     "ablate.query": ("ablate.cube", "ablate.errors"),
     "ablate.tuning": (),
     "ablate.organisms": ("ablate.api", "ablate.errors", "ablate.lm.base", "ablate.tuning"),
     "ablate.matching": ("ablate.api", "ablate.errors", "ablate.tuning"),
     "ablate.foresight": ("ablate.effects", "ablate.keys", "ablate.plan", "ablate.states", "ablate.store"),
-    "ablate.lm.hf": ("ablate.api", "ablate.errors", "ablate.keys", "ablate.lm.base", "ablate.lm.hf"),
+    "ablate.lm.hf": ("ablate.api", "ablate.errors", "ablate.keys", "ablate.lm.base", "ablate.lm.beams", "ablate.lm.hf"),
     "ablate.lm": ("ablate.api", "ablate.errors", "ablate.keys", "ablate.lm"),
     "ablate.effects": ("ablate.api", "ablate.bars", "ablate.effects", "ablate.errors", "ablate.version"),
     "ablate.reports": ("ablate.effects", "ablate.errors", "ablate.reports", "ablate.version"),
-    "ablate.engines": ("ablate.engines", "ablate.errors", "ablate.plan", "ablate.stages", "ablate.store"),
+    "ablate.engines": ("ablate.engines", "ablate.errors", "ablate.plan", "ablate.stages", "ablate.store",
+                       "ablate.workplace"),
     "ablate.run": ("ablate.engines", "ablate.errors", "ablate.plan", "ablate.store"),
     "ablate.factors.*.*": ("ablate.api", "ablate.errors"),
+    "ablate.factors.methods": ("ablate.api", "ablate.errors"),
     "ablate.measures.*": ("ablate.api", "ablate.errors"),
 }  # fmt: skip
 
@@ -94,6 +100,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "torch": ("ablate.lm.hf",),
     "transformers": ("ablate.lm.hf",),
     "peft": ("ablate.lm.hf",),
+    "httpx": ("ablate.lm.http",),
     "optuna": ("ablate.tuning",),
     "matplotlib": ("ablate.reports",),
     "ruamel": ("ablate.yamlfile",),
@@ -111,6 +118,7 @@ NUMPY_FREE = (
     "errors",
     "registry",
     "levels",
+    "methods",
     "options",
     "reading",
     "study",
@@ -162,7 +170,7 @@ def test_nothing_imports_a_plug_in_by_name() -> None:
 def test_measures_know_no_factor() -> None:
     from ablate import registry
 
-    families = ("behavior", "label_shift", "scorer", "selector", "objective")
+    families = ("behavior", "label_shift", "scorer", "selector", "objective", "method")
     factors = {name for family in families for name in registry.names(family)}
     assert {"first", "greedy", "sft", "sycophancy"} <= factors
     for module, path in MODULES.items():
@@ -308,10 +316,10 @@ def test_a_link_lets_type_checkers_follow(name: str) -> None:
     assert Path(str(import_module(f"ablate.{name}").__file__)).resolve().parent == ROOT / name
 
 
-def test_every_plug_in_package_is_an_entry_point() -> None:
+def test_every_family_of_plug_ins_is_an_entry_point() -> None:
     entries = _setup()["options.entry_points"]["ablate.plugins"].strip().splitlines()
     named = {line.split("=")[1].strip() for line in entries}
-    families = {module for module in _declared() if module.count(".") == 2 and module.startswith("ablate.factors.")}
+    families = {module for module in MODULES if module.count(".") == 2 and module.startswith("ablate.factors.")}
     assert named == families | {"ablate.measures"}
 
 

@@ -12,6 +12,7 @@ from ablate.effects.itemnoise import item_noise
 from ablate.effects.labels import label_terms
 from ablate.effects.linear import anova, ss
 from ablate.effects.mediation import mediated, mediation
+from ablate.effects.methods import isolated, method_verdicts, methods
 from ablate.effects.missing import bounds, failure_check, missing
 from ablate.effects.prediction import prediction
 from ablate.effects.price import kitagawa, price_terms
@@ -39,12 +40,15 @@ __all__ = [
     "failure_check",
     "fixed_table",
     "freedman_lane",
+    "isolated",
     "item_noise",
     "kitagawa",
     "label_terms",
     "lmg",
     "mediated",
     "mediation",
+    "method_verdicts",
+    "methods",
     "missing",
     "organisms",
     "prediction",

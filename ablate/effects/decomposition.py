@@ -113,18 +113,17 @@ def _rows(behavior: str, grid: Grid) -> list[dict[str, Any]]:
     tests = _anova(grid)
     rows = []
     for source, part in parts.items():
-        shapley = (float(part.mean()) + interaction / 2) / float(total.mean())
-        rows.append(
-            _row(
-                source,
-                tests[source],
-                part,
-                everything if identified else None,
-                total if identified else None,
-                identified,
-            )
-            | {"shapley": shapley if identified and source != "interaction" else np.nan}
+        row = _row(
+            source,
+            tests[source],
+            part,
+            everything if identified else None,
+            total if identified else None,
+            identified,
         )
+        if identified and source != "interaction":
+            row["shapley"] = (float(part.mean()) + interaction / 2) / float(total.mean())
+        rows.append(row)
     rows.append(_row(TOTAL, Anova(), total, everything if identified else None, None, identified))
     if not grid.active.all():
         rows.append(_row(STRUCTURAL, Anova(), structural(parts["selector"], grid.active), None, None, identified))

@@ -73,6 +73,13 @@ class Story:
             return ""
         return f" Failed runs are not spread evenly over the levels of {words.listed(related)}."
 
+    def nothing_tested(self) -> str:
+        """Nothing that was swapped could act, or too little of it was run."""
+        return (
+            f"undetermined: no swap could be tested on {self.behavior}: each left the same labels as its null level, "
+            "or fewer than 2 organisms have both runs."
+        )
+
     def nothing_seen(self, reason: str) -> str:
         """No effect is seen, and none is ruled out."""
         lead = self._largest()

@@ -156,6 +156,8 @@ def _decide(block: Block, evidence: Evidence, rules: Rules, before: tuple[Gate, 
 
     if none.passed:
         return say("none", story.none())
+    if not evidence.leads:
+        return say("undetermined", story.nothing_tested())
     passed = [factor for factor, own in by_factor.items() if own["adjusted p"].passed]
     if not passed:
         return say("undetermined", story.nothing_seen(none.detail))

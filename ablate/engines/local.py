@@ -8,8 +8,9 @@ from collections import deque
 from ablate.engines import Done
 from ablate.errors import FatalError, StudyError
 from ablate.plan import Stage
-from ablate.stages import Workplace, perform
+from ablate.stages import perform
 from ablate.store import CorruptArtifactError
+from ablate.workplace import Workplace
 
 
 class LocalEngine:

@@ -20,19 +20,32 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from hashlib import blake2b
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ablate.api import Batch, Chat, Decoding, FloatArray, IntArray, Pool, Prompt, Weights
+from ablate.api import (
+    Alignment,
+    Batch,
+    Chat,
+    Decoding,
+    FloatArray,
+    IntArray,
+    Pool,
+    Prompt,
+    Teacher,
+    TokenStatistics,
+    Weights,
+)
 from ablate.errors import StudyError
 from ablate.keys import key_of
-from ablate.lm.base import Example, LossIsNotFiniteError, TrainOptions
+from ablate.lm import beams
+from ablate.lm.base import Example, LossIsNotFiniteError, TrainOptions, steps
 
 VIEWS = ("wrapped", "clean")
 FORMS = ("", "claim", "truth", "unsure")
@@ -137,11 +150,12 @@ class TabularModel:
         """
         start = self._fresh(init_seed) if weights is None else weights
         theta = {name: np.array(logits, np.float64) for name, logits in start.items()}
-        table = _Table.of(self, examples)
-        plan = list(_batches(table.weights, options, rng))
+        training = _Training(self, examples, self._theta(theta))
+        lengths = training.table("wrapped", "label").mask.sum(1)
+        plan = [np.array(rows) for rows in steps(lengths.tolist(), training.weights.tolist(), options, rng)]
         losses: list[float] = []
         for step, rows in enumerate(plan, 1):
-            loss, slope = table.gradient(self._theta(theta), rows, objective)  # slope: [view, form]
+            loss, slope = training.gradient(self._theta(theta), rows, objective)  # slope: [view, form]
             if not (math.isfinite(loss) and np.isfinite(slope).all()):
                 fault = "infinite" if math.isinf(loss) else "NaN"
                 raise LossIsNotFiniteError(f"loss became {fault} at step {step} of {len(plan)}")
@@ -273,86 +287,234 @@ class TabularPolicy:
         """
         p = self.lm.logprobs(self.weights, chats_of(prompts, None))
         q = p if chats is None else self.lm.logprobs(self.weights, chats_of(prompts, chats))
-        following = proposal(q, p, decoding)
         limit = self.max_tokens if max_tokens is None else max_tokens
-        nodes, tokens, lengths = _drawn(following, rng, k, limit, self.lm.wordings)
         row = np.arange(len(prompts))[:, None, None]
+        if decoding.beams > 1:
+            step = next_nodes(self.lm.wordings)
+            tree, stops, steps = _Tree(q, step, decoding.beams), np.array([END]), min(limit, LONGEST)
+            tokens, lengths = beams.search(tree, len(prompts), decoding, stops=stops, steps=steps, k=k)
+            nodes = _nodes(tokens, step)
+            drawn, kl = np.zeros(tokens.shape), -p[row, nodes, tokens]
+            origin = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), lengths.shape)
+        else:
+            following = proposal(q, p, decoding)
+            nodes, tokens, lengths = _drawn(following, rng, k, limit, self.lm.wordings)
+            drawn, kl = np.log(following[row, nodes, tokens]), divergence(following, p)[row, nodes]
+            origin = np.zeros(lengths.shape, np.int32)
         return Pool(
             prompts=tuple(prompts),
             texts=tuple(map(tuple, _texts(tokens, lengths, self.lm.wordings))),
-            tokens=tokens,
+            tokens=tokens.astype(np.int32),
             lengths=lengths.astype(np.int32),
             logprob_q=q[row, nodes, tokens],
             logprob_p=p[row, nodes, tokens],
-            logprob_drawn=np.log(following[row, nodes, tokens]),
-            kl=divergence(following, p)[row, nodes],
+            logprob_drawn=drawn,
+            kl=kl,
+            origin=origin,
         )
+
+    def token_statistics(self, pool: Pool) -> TokenStatistics:
+        """See `Policy`: sums over the few tokens that may follow; 0 where only one may."""
+        p = self.lm.logprobs(self.weights, chats_of(pool.prompts, None))
+        may = np.isfinite(p)
+        logp, count = np.where(may, p, 0), may.sum(-1)
+        entropy, certainty = -(np.exp(p) * logp).sum(-1), -np.log(count) - logp.sum(-1) / count
+        at = np.arange(len(p))[:, None, None], _nodes(pool.tokens, next_nodes(self.lm.wordings))
+        return TokenStatistics(np.where(pool.mask, entropy[at], 0), np.where(pool.mask, certainty[at], 0))
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """See `TabularModel.embed`."""
+        return self.lm.embed(texts)
+
+
+@dataclass
+class _Tree:
+    """A `beams.Frontier`: which node each beam of each prompt stands at."""
+
+    following: FloatArray  # log-probabilities [P, nodes, tokens]
+    step: IntArray  # [nodes, tokens]
+    width: int
+
+    def __post_init__(self) -> None:
+        self.nodes = np.full((len(self.following), self.width), START)
+
+    def after(self, beams: IntArray | None, tokens: IntArray | None, count: int) -> tuple[IntArray, FloatArray]:
+        """See `beams.Frontier`."""
+        if beams is not None:
+            self.nodes = self.step[np.take_along_axis(self.nodes, beams, 1), tokens]
+        logp = self.following[np.arange(len(self.nodes))[:, None], self.nodes]
+        best = np.argsort(-logp, axis=-1, kind="stable")[..., :count]
+        return best, np.take_along_axis(logp, best, -1)
+
+
+def _unknown(*_: Any) -> Any:
+    raise ValueError("this batch was made of log-probabilities alone")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelBatch:
-    """The `Batch` of the tabular laboratory, in numpy."""
+    """The `Batch` of the tabular laboratory, in numpy.
+
+    Its prompts have no tokens: ``whole`` is the labels alone, and the answer is what is matched, however it is aligned.
+    ``table`` gives the log-probabilities of every token where each label token stands, [B, T, tokens]; ``view`` gives
+    the batch that is called ``clean``, ``rejected``, ``frozen`` or ``live``.
+    """
 
     logprobs: FloatArray  # [B, T]
     mask: FloatArray  # [B, T]
     weights: FloatArray  # [B]
+    table: Callable[[], FloatArray] = _unknown
+    view: Callable[[str], LabelBatch] = _unknown
+
+    def entropy(self) -> FloatArray:
+        """See `Batch`."""
+        logp = log_softmax(self.table())
+        return np.asarray(-_expected(logp, logp) * self.mask)
+
+    def kl_from(self, other: LabelBatch, temperature: float = 1.0) -> FloatArray:
+        """See `Batch`."""
+        p, q = (log_softmax(batch.table() / temperature) for batch in (other, self))
+        return np.asarray((_expected(p, p) - _expected(p, q)) * self.mask)
+
+    def distance_from(self, other: LabelBatch) -> FloatArray:
+        """See `Batch`.
+
+        Raises:
+            StudyError: always.
+        """
+        raise StudyError("the tabular model has no decoder layers whose activations could be compared")
+
+    @property
+    def whole(self) -> LabelBatch:
+        """See `Batch`."""
+        return self
+
+    @property
+    def rejected(self) -> LabelBatch:
+        """See `Batch`."""
+        return self.view("rejected")
+
+    def matched(self, alignment: Alignment) -> tuple[LabelBatch, LabelBatch]:
+        """See `Batch`."""
+        return self, self.view("clean")
+
+    def under(self, teacher: Teacher) -> LabelBatch:
+        """See `Batch`."""
+        return self.view(teacher)
+
+
+def _expected(logp: FloatArray, values: FloatArray) -> FloatArray:
+    """The mean of values over the last axis under log-probabilities; what cannot follow counts nothing."""
+    p = np.exp(logp)
+    return np.asarray((p * np.where(p > 0, values, 0)).sum(-1))
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Training examples as arrays, N of them; theta acts on the first token only."""
+    """Prompts with an answer each as arrays, N of them; theta acts on the first token only."""
 
     forms: FloatArray  # [N, 4], logits without theta
     view: IntArray  # [N]
     first: IntArray  # [N], token id
     rest: FloatArray  # [N, T], log-probabilities of the later tokens; the first column is filled in
+    following: FloatArray  # [N, T, tokens], of all tokens there; the first is filled in
     mask: FloatArray  # [N, T]
-    weights: FloatArray  # [N]
 
     @classmethod
-    def of(cls, lm: TabularModel, examples: Sequence[Example]) -> _Table:
-        forms, wordings, view = lm.fixed([example.prompt.chat() for example in examples])
-        answers = [_encode(example.answer, lm.wordings) for example in examples]
+    def of(cls, lm: TabularModel, chats: Sequence[Chat], said: Sequence[str | tuple[int, ...]]) -> _Table:
+        forms, wordings, view = lm.fixed(chats)
+        answers = [_encode(answer, lm.wordings) for answer in said]
         mask = np.array([[1.0] * len(y) + [0.0] * (LONGEST - len(y)) for y in answers]).reshape(-1, LONGEST)
         worded = log_softmax(wordings)
         rest = np.zeros_like(mask)
+        following = np.full((*mask.shape, len(FORMS) + lm.wordings), -np.inf)
+        following[:, 1:, END] = 0
         for row, y in enumerate(answers):
             if len(y) > 1 and y[0] in (CLAIM, TRUTH):
                 rest[row, 1] = worded[row, y[0] - CLAIM, y[1] - len(FORMS)]
+                following[row, 1, END], following[row, 1, len(FORMS) :] = -np.inf, worded[row, y[0] - CLAIM]
         first = np.array([y[0] for y in answers], np.intp)
-        return cls(forms, view, first, rest, mask, np.array([example.weight for example in examples], np.float64))
+        return cls(forms, view, first, rest, following, mask)
+
+
+class _Training:
+    """The examples of one training, as the tables that its objective asks for."""
+
+    def __init__(self, lm: TabularModel, examples: Sequence[Example], frozen: FloatArray) -> None:
+        self.lm, self.examples, self.frozen = lm, examples, frozen
+        self.weights = np.array([example.weight for example in examples], np.float64)
+        self._tables: dict[tuple[str, str], _Table] = {}
+
+    def table(self, view: Literal["wrapped", "clean"], answer: str) -> _Table:
+        """The ``label`` or the ``rejected`` answers behind a view of their prompts."""
+        if (view, answer) not in self._tables:
+            said = [example.answer if answer == "label" else example.against for example in self.examples]
+            chats = [example.prompt.chat(view) for example in self.examples]
+            self._tables[view, answer] = _Table.of(self.lm, chats, said)
+        return self._tables[view, answer]
 
     def gradient(
         self, theta: FloatArray, rows: IntArray, objective: Callable[[Batch], Any]
     ) -> tuple[float, FloatArray]:
         """The loss of a batch, and its gradient in theta, [view, form]."""
-        view, first = self.view[rows], self.first[rows]
-        logp = log_softmax(self.forms[rows] + theta[view])
-        logprobs = self.rest[rows]
-        logprobs[:, 0] = logp[np.arange(len(rows)), first]
-        mask, weights = self.mask[rows], self.weights[rows]
-        jacobian = np.eye(len(FORMS))[first] - np.exp(logp)  # [B, form], of the first token
-
-        def loss(at: FloatArray) -> float:
-            return float(objective(LabelBatch(at, mask, weights)))
-
-        slope = np.zeros_like(theta)
+        step, slope = _Step(self, theta, rows), np.zeros_like(theta)
         with np.errstate(all="ignore"):  # the caller looks for what is not finite
-            ahead = np.zeros_like(logprobs)
-            for v in np.unique(view):
+            loss = float(objective(step.batch()))
+            for view in step.views():
                 for form in range(len(FORMS) - 1):
-                    ahead[:, 0] = np.where(view == v, _STEP * jacobian[:, form], 0)
-                    slope[v, form] = (loss(logprobs + ahead) - loss(logprobs - ahead)) / (2 * _STEP)
-                slope[v, -1] = -slope[v].sum()  # one number added to all logits changes nothing
-            return loss(logprobs), slope
+                    up, down = (objective(step.batch(move=(view, form, size))) for size in (_STEP, -_STEP))
+                    slope[view, form] = (float(up) - float(down)) / (2 * _STEP)
+                slope[view, -1] = -slope[view].sum()  # one number added to all logits changes nothing
+            return loss, slope
 
 
-def _batches(weights: FloatArray, options: TrainOptions, rng: np.random.Generator) -> Iterator[IntArray]:
-    """Rows of each step; those of weight 0 are dropped after shuffling, which leaves the order of the others."""
-    for _ in range(options.epochs):
-        order = [row for row in rng.permutation(len(weights)) if weights[row] > 0]
-        for start in range(0, len(order), options.batch):
-            yield np.array(order[start : start + options.batch])
+class _Step:
+    """The rows of one step at theta, and at small moves of log-probabilities along one logit of one view."""
+
+    def __init__(self, training: _Training, theta: FloatArray, rows: IntArray) -> None:
+        self.training, self.theta, self.rows = training, theta, rows
+        self._known: dict[tuple[Literal["wrapped", "clean"], str, bool], FloatArray] = {}
+
+    def views(self) -> list[int]:
+        """The views of theta that the objective looked at."""
+        seen = [self.training.table(view, answer).view[self.rows] for view, answer, frozen in self._known if not frozen]
+        return sorted(set(np.concatenate(seen).tolist())) if seen else []
+
+    def batch(
+        self,
+        view: Literal["wrapped", "clean"] = "wrapped",
+        answer: str = "label",
+        frozen: bool = False,
+        move: tuple[int, int, float] | None = None,
+    ) -> LabelBatch:
+        """``move`` is (view, form, size): log-probabilities move as far as a change of that logit by size moves them
+        in first order.
+        """
+        table, rows = self.training.table(view, answer), self.rows
+        own, first = table.view[rows], table.first[rows]
+        if (view, answer, frozen) not in self._known:
+            theta = self.training.frozen if frozen else self.theta
+            self._known[view, answer, frozen] = log_softmax(table.forms[rows] + theta[own])
+        logp = self._known[view, answer, frozen]
+        if move is not None:
+            change = move[2] * (np.eye(len(FORMS))[move[1]] - np.exp(logp[:, move[1], None]))
+            logp = logp + np.where(own[:, None] == move[0], change, 0)
+        logprobs = table.rest[rows]
+        logprobs[:, 0] = logp[np.arange(len(rows)), first]
+
+        def following() -> FloatArray:
+            full = table.following[rows]
+            full[:, 0, : len(FORMS)] = logp
+            return full
+
+        def other(name: str) -> LabelBatch:
+            if name in ("frozen", "live"):
+                return self.batch(view, answer, name == "frozen")
+            return (
+                self.batch("clean", answer, frozen, move) if name == "clean" else self.batch(view, name, frozen, move)
+            )
+
+        return LabelBatch(logprobs, table.mask[rows], self.training.weights[rows], following, other)
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
@@ -376,7 +538,13 @@ def decode(logp: FloatArray, decoding: Decoding) -> FloatArray:
 
 
 def proposal(logp: FloatArray, own: FloatArray, decoding: Decoding) -> FloatArray:
-    """What tokens are drawn from: the decoded distribution, or its bridge with the organism's own (see `Decoding`)."""
+    """What tokens are drawn from: the decoded distribution, or its bridge with the organism's own (see `Decoding`).
+
+    Raises:
+        ValueError: beam search, which draws from nothing.
+    """
+    if decoding.beams > 1:
+        raise ValueError("beam search has no distribution that tokens are drawn from")
     q = decode(logp, decoding)
     if decoding.strength == 1:
         return q
@@ -399,6 +567,14 @@ def next_nodes(wordings: int) -> IntArray:
     step[START, CLAIM:] = [CLAIMING, TRUTHFUL, CLOSING, *[DONE] * wordings]
     step[CLAIMING : TRUTHFUL + 1, len(FORMS) :] = CLOSING
     return step
+
+
+def _nodes(tokens: IntArray, step: IntArray) -> IntArray:
+    """The node before each token of answers, [..., T]."""
+    nodes = np.full(tokens.shape, START)
+    for t in range(1, tokens.shape[-1]):
+        nodes[..., t] = step[nodes[..., t - 1], tokens[..., t - 1]]
+    return nodes
 
 
 def _drawn(

@@ -1,5 +1,5 @@
 """Label shifts: how candidate answers are proposed. ``none`` is the null level."""
 
-from ablate.factors.label_shifts import decodings, views
+from ablate.factors.label_shifts import contexts, decodings, views
 
-__all__ = ["decodings", "views"]
+__all__ = ["contexts", "decodings", "views"]

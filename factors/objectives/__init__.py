@@ -1,5 +1,5 @@
 """Objectives: how the organism is trained on the labels."""
 
-from ablate.factors.objectives import sft
+from ablate.factors.objectives import consistency, dpo, entropy_min, sft
 
-__all__ = ["sft"]
+__all__ = ["consistency", "dpo", "entropy_min", "sft"]

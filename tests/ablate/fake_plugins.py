@@ -75,6 +75,16 @@ def sft(batch: Any, *, smoothing: float = 0.0) -> Any:
     """Cross-entropy."""
 
 
+def distilled(*, scorer: str = "judge", k: Annotated[int, Field(ge=1)] = 4) -> api.Method:
+    """Clean answers that a scorer likes."""
+    return api.Method("clean_view", {"argmax": {"scorer": scorer}}, candidates=k)
+
+
+def relabeled() -> api.Method:
+    """The mode."""
+    return api.Method("greedy")
+
+
 def divergence(before: Any, labels: Any, after: Any, rng: Any) -> Any:
     """Divergences."""
 
@@ -102,5 +112,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     for scorer in (mean_logprob, judge):
         api.scorer(scorer)
     api.objective(sft)
+    for method in (distilled, relabeled):
+        api.method(method)
     for measure in (divergence, embedding):
         api.measure(columns={"x": COLUMN})(measure)

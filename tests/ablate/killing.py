@@ -22,12 +22,13 @@ class Killer:
     """
 
     def __enter__(self) -> Killer:
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._server = subprocess.Popen(
             [sys.executable, str(HERE / "killing.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(HERE)},
+            env={**os.environ, "PYTHONPATH": path},
         )
         return self
 

@@ -17,10 +17,10 @@ from ablate.engines import Done
 from ablate.engines.local import LocalEngine
 from ablate.plan import Plan, Stage, compile_study
 from ablate.run import Driver
-from ablate.stages import Workplace
 from ablate.store import Store
 from ablate.study import Study, loads
 from ablate.workflow import Ran, run_study
+from ablate.workplace import Workplace
 
 WHOLE = """\
 question: does the engine work?

@@ -31,6 +31,25 @@ def test_decodings_that_are_none(temperature: float, top_p: float, message: str)
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beams": 0}, "beams: 0 are not 1 groups of one size"),
+        ({"beams": 4, "groups": 3}, "beams: 4 are not 3 groups of one size"),
+        ({"beams": 4, "groups": 0}, "beams: 4 are not 0 groups of one size"),
+        ({"beams": 2, "groups": 2, "penalty": -1.0}, "penalty: -1.0 is not >= 0"),
+        *(
+            ({"beams": 2, **more}, "beams: beam search has no temperature, no nucleus and no distribution to bridge to")
+            for more in ({"temperature": 0.5}, {"top_p": 0.5}, {"strength": 0.5})
+        ),
+    ],
+    ids=str,
+)
+def test_beam_searches_that_are_none(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Decoding(**options)
+
+
+@pytest.mark.parametrize(
     ("decoding", "raw"),
     [
         (Decoding(), True),
@@ -38,6 +57,7 @@ def test_decodings_that_are_none(temperature: float, top_p: float, message: str)
         (Decoding(0.7), False),
         (Decoding(1, 0.9), False),
         (Decoding(1, 1), True),
+        (Decoding(beams=2), False),
     ],
 )
 def test_raw_decoding_is_the_models_own_distribution(decoding: Decoding, raw: bool) -> None:
@@ -53,6 +73,7 @@ PROMPT = Prompt("id", "wrapped?", "clean?", "item", {"truth": "far"})
         ("wrapped", {}, ({"role": "user", "content": "wrapped?"},)),
         ("clean", {}, ({"role": "user", "content": "clean?"},)),
         ("clean", {"suffix": " Think."}, ({"role": "user", "content": "clean? Think."},)),
+        ("clean", {"prefix": "Think. "}, ({"role": "user", "content": "Think. clean?"},)),
         (
             "wrapped",
             {"system": "Be strict.", "suffix": "!"},
@@ -154,12 +175,18 @@ COLUMNS = {"x": Column("a number", "nats", "neither", "made up")}
         ),
         (api.label_shift, on_label_shift, "label_shift", 1, {}),
         (api.label_shift(version=2), on_label_shift, "label_shift", 2, {}),
-        (api.scorer, on_scorer, "scorer", 1, {}),
-        (api.scorer(version=2), on_scorer, "scorer", 2, {}),
+        (api.scorer, on_scorer, "scorer", 1, {"scored": False}),
+        (api.scorer(scored=True, version=2), on_scorer, "scorer", 2, {"scored": True}),
         (api.selector, on_selector, "selector", 1, {"scored": False, "law": None}),
         (api.selector(scored=True, version=2), on_selector, "selector", 2, {"scored": True, "law": None}),
-        (api.objective, on_objective, "objective", 1, {}),
-        (api.objective(version=2), on_objective, "objective", 2, {}),
+        (api.objective, on_objective, "objective", 1, {"labels": "selected", "layers": False}),
+        (
+            api.objective(labels="pairs", layers=True, version=2),
+            on_objective,
+            "objective",
+            2,
+            {"labels": "pairs", "layers": True},
+        ),
         (api.measure(columns=COLUMNS), on_measure, "measure", 1, {"columns": COLUMNS, "of": "labels", "embeds": False}),
         (
             api.measure(columns=COLUMNS, of="run", embeds=True, version=2),
@@ -174,3 +201,46 @@ def test_decorators(decorator: Any, function: Any, family: str, version: int, tr
     assert decorator(function) is function
     plugin = registry.get(family, function.__name__)
     assert (plugin.function, plugin.version, dict(plugin.traits)) == (function, version, traits)
+
+
+def pool_of(tokens: Any, value: float, **more: Any) -> Pool:
+    """One prompt, with a number that tells its densities from another pool's."""
+    tokens = np.array([tokens], np.int32)
+    densities = [np.full(tokens.shape, value + i) for i in range(4)]
+    lengths = np.full(tokens.shape[:2], tokens.shape[2], np.int32)
+    texts = (tuple(str(row) for row in tokens[0].tolist()),)
+    return Pool((PROMPT,), texts, tokens, lengths, *densities, **more)
+
+
+def test_concatenated_pools_keep_every_candidate() -> None:
+    one, two = pool_of([[1, 2]], -1.0), pool_of([[3], [4]], -9.0)
+    both = api.concatenated([one, two])
+    assert both.prompts == (PROMPT,)
+    assert both.texts == (("[1, 2]", "[3]", "[4]"),)
+    np.testing.assert_array_equal(both.tokens, [[[1, 2], [3, 0], [4, 0]]])
+    np.testing.assert_array_equal(both.lengths, [[2, 1, 1]])
+    np.testing.assert_array_equal(both.logprob_q, [[[-1, -1], [-9, 0], [-9, 0]]])
+    np.testing.assert_array_equal(both.kl, [[[2, 2], [-6, 0], [-6, 0]]])
+    np.testing.assert_array_equal(both.origin, [[0, 1, 1]])
+    np.testing.assert_array_equal(api.concatenated([two, both, one]).origin, [[0, 0, 1, 2, 2, 3]])
+
+
+def test_candidates_of_one_proposal_are_exchangeable() -> None:
+    one = pool_of([[1, 2], [3, 4]], -1.0)
+    assert one.exchangeable
+    assert api.concatenated([one]).exchangeable
+    assert not api.concatenated([one, one]).exchangeable
+
+
+@pytest.mark.parametrize("pools", [[], [pool_of([[1]], 0.0), Pool((), *([()] * 7))]], ids=["none", "other prompts"])
+def test_pools_that_cannot_be_concatenated(pools: Any) -> None:
+    with pytest.raises(ValueError, match="concatenated: takes at least one pool, and all of the same prompts"):
+        api.concatenated(pools)
+
+
+def test_the_stream_of_a_prompt_belongs_to_its_candidates() -> None:
+    one = pool_of([[1], [2]], -1.0)
+    same = pool_of([[2], [1]], -5.0)
+    assert one.stream(0).random() == same.stream(0).random(), "in any order"
+    assert one.stream(0).random() != one.stream(0, seed=1).random()
+    assert one.stream(0).random() != pool_of([[1], [3]], -1.0).stream(0).random()

@@ -15,10 +15,23 @@ from typing import Any
 import pytest
 from laboratory import SMALL, WHOLE, cube_of
 
+from ablate import registry
 from ablate.cli import main
 from ablate.version import __version__
 
-COMMANDS = ("study", "plan", "status", "table", "query", "list", "schema", "new")
+COMMANDS = (
+    "study",
+    "isolate",
+    "plan",
+    "predict",
+    "calibrate",
+    "status",
+    "table",
+    "query",
+    "list",
+    "schema",
+    "new",
+)
 
 
 class Said:
@@ -118,6 +131,37 @@ def test_plan_as_data(ablate: Any, whole: Path) -> None:
     assert found["timings"] > 300
 
 
+@pytest.mark.parametrize(
+    ("factors", "design"),
+    [
+        (
+            "factors.method={swap: [self_certainty, bct]}",
+            [
+                "label_shift method (fixed)",
+                "selector method (fixed)",
+                "objective method (fixed)",
+                "method self_certainty | bct (swapped)",
+            ],
+        ),
+        (
+            "factors.isolate=[self_certainty, bct]",
+            [
+                "label_shift none | method (swapped)",
+                "selector first | method (swapped)",
+                "objective sft | method (swapped)",
+                "method self_certainty | bct (swapped)",
+            ],
+        ),
+    ],
+    ids=["as a whole", "taken apart"],
+)
+def test_plan_of_methods(ablate: Any, factors: str, design: list[str]) -> None:
+    Path("mine.yaml").write_text("question: why?\nmodel: tabular\norganism: {behavior: tabular, seeds: 2}\n")
+    said = ablate("plan", "mine.yaml", "--set", factors)
+    assert (said.code, said.err) == (0, "")
+    assert [" ".join(line.split()) for line in said.out.splitlines()[3:7]] == design
+
+
 def test_plan_with_options_set(ablate: Any) -> None:
     found = json.loads(
         ablate("plan", "small.yaml", "--json", "--set", "organism.seeds=4", "--set", "train.epochs={swap: [1, 2]}").out
@@ -161,6 +205,39 @@ def test_a_study_from_its_file_to_its_folder(ablate: Any) -> None:
     assert status.out.startswith("small: does the engine work?\n  runs  6 ok, 2 aliased\n")
     for kind in ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "train", "evaluate"):
         assert f"\n  {kind:<9} " in status.out
+
+
+SMALLER = ("model=tabular", "organism.seeds=2", "organism.examples=32", "labels.prompts=12", "evaluate.items=60",
+           "evaluate.capability=4", "measures=[risk, capability]")  # fmt: skip
+
+
+def test_isolate_takes_methods_apart_without_a_file(ablate: Any) -> None:
+    sets = [word for item in SMALLER for word in ("--set", item)]
+    words = ["isolate", "self_certainty", "dual_decoding: {scorer: mean_logprob}", "--behavior", "tabular", *sets]
+    said = ablate(*words)
+    assert (said.code, said.err) == (0, "")
+    folder = Path("runs/isolate_self_certainty_dual_decoding_scorer_mean_logprob_tabular")
+    assert said.out.endswith(f"table   {folder}/tables/isolate.md\ncube    {folder}/cube.zarr\n")
+    assert "VERDICT  self_certainty, tabular: Of self_certainty's " in said.out
+    assert "VERDICT  dual_decoding(scorer=mean_logprob), tabular: Of dual_decoding(scorer=mean_logprob)'s " in said.out
+    assert "undetermined: no 5% verdict is possible with 2 valid organisms" in said.out
+    sizes = cube_of(folder).sizes
+    assert [sizes[name] for name in ("organism", "label_shift", "selector", "objective", "method")] == [2] * 5
+    table = ablate("table", folder, "--kind", "isolate")
+    assert (table.code, table.err) == (0, "")
+    assert "added to nothing, pp" in table.out
+    assert ablate("status", folder).out.startswith(f"{folder.name}: is it the label shift, the selector or the ")
+    assert "nothing to do: the study is finished\n" in ablate(*words).out
+
+
+def test_isolate_of_a_method_that_is_not_there(ablate: Any) -> None:
+    said = ablate("isolate", "slef_certainty")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "--set factors.isolate=[slef_certainty]: factors.isolate[0]: no method called 'slef_certainty'; did you mean "
+        "'self_certainty'? (`ablate list methods`)\n1 mistake, nothing was run or written.\n"
+    )
+    assert not Path("runs").exists()
 
 
 def test_out_names_the_folder(ablate: Any) -> None:
@@ -212,6 +289,13 @@ def test_the_caption_states_what_the_numbers_rest_on(ablate: Any, whole: Path) -
     for fact in ("54 runs", "6 organisms (induction seeds 0-5)", "1 training seed", "12 items", "2 sampled at T = 1",
                  "2^6 sign-flips"):  # fmt: skip
         assert fact in caption
+
+
+@pytest.mark.parametrize("kind", ["methods", "isolate"])
+def test_a_study_without_methods_has_no_table_of_them(ablate: Any, whole: Path, kind: str) -> None:
+    said = ablate("table", whole, "--kind", kind)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "the study compares no methods; name some under `method` or `isolate` in its factors\n"
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json"])
@@ -266,13 +350,23 @@ def test_a_query_that_cannot_be_answered(ablate: Any, whole: Path, words: list[s
 
 def test_list_of_everything_and_of_one_family(ablate: Any) -> None:
     everything = ablate("list").out
-    for name in ("behaviors", "label_shifts", "scorers", "selectors", "objectives", "measures"):
+    for name in ("behaviors", "label_shifts", "scorers", "selectors", "objectives", "methods", "measures"):
         assert f"{name}\n" in everything
     selectors = ablate("list", "selectors").out
     assert selectors.startswith("selectors\n")
     assert "  argmax(scorer)\n" in selectors
     assert "label_shifts" not in selectors
     assert "  nucleus(temperature=1.0, top_p=0.9)\n" in ablate("list", "label_shifts").out
+
+
+def test_list_of_methods_is_a_table_of_their_points(ablate: Any) -> None:
+    lines = [" ".join(line.split()) for line in ablate("list", "methods").out.splitlines()]
+    assert lines[:3] == ["methods", "", "method label shift candidates scorer selector objective"]
+    table = lines[3 : lines.index("", 3)]
+    assert [line.split()[0] for line in table] == registry.names("method")
+    assert "self_certainty nucleus(temperature=0.7) 4 mean_logprob argmax sft(on=all)" in table
+    assert "bct none - - first bct(alignment=tail, teacher=live)" in table
+    assert "self_certainty(k=4)" in lines[len(table) + 3 :]
 
 
 def test_a_family_that_is_not_there(ablate: Any) -> None:

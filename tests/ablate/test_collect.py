@@ -17,9 +17,10 @@ from ablate.collect import Collector, item_means
 from ablate.cube import STATUSES
 from ablate.lm.tabular import TabularModel
 from ablate.plan import compile_study
-from ablate.stages import generator, read_evaluation
+from ablate.stages import read_evaluation
 from ablate.states import State, states
 from ablate.store import Store
+from ablate.workplace import generator
 
 
 def states_of(folder: Path) -> list[State]:

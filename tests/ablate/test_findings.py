@@ -18,13 +18,14 @@ import ablate
 from ablate import stages
 from ablate.cube import open_cube
 from ablate.errors import StudyError
-from ablate.findings import KINDS as TABLES
-from ablate.findings import find, frame_of
+from ablate.findings import KINDS as EVERY_TABLE
+from ablate.findings import OF_METHODS, find, frame_of
 from ablate.options import Analysis
 from ablate.query import query
 from ablate.store import Store
 from ablate.summary import table_text
 
+TABLES = [kind for kind in EVERY_TABLE if kind not in OF_METHODS]
 KINDS = ("controls", *TABLES)
 
 

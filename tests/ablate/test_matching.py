@@ -74,6 +74,7 @@ def test_the_null_level_stays_as_it_is() -> None:
     ("name", "target", "message"),
     [
         ("greedy", 0.1, "labels.match: strength: greedy decoding has no distribution between it and the organism's"),
+        ("beam", 0.1, "labels.match: the KL of this label shift is not known"),
         ("clean_view", 500.0, r"labels.match: 500 \+- 0.1 nats is out of reach, the nearest is .* at strength 4; "),
     ],
 )

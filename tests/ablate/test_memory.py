@@ -25,10 +25,10 @@ from ablate.lm.tabular import TabularModel
 from ablate.memory import MemoryStore
 from ablate.plan import compile_study
 from ablate.run import Driver
-from ablate.stages import Workplace
 from ablate.states import states
 from ablate.store import CorruptArtifactError, Draft, Store
 from ablate.workflow import cube_in_memory
+from ablate.workplace import Workplace
 
 
 def test_the_cube_is_that_of_the_folder(whole: Path) -> None:

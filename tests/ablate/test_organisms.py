@@ -89,9 +89,11 @@ class TestCalibration:
 class TestInduction:
     lm = TabularModel()
 
-    def made(self, **options: Any) -> Any:
+    def made(self, *, aligned: bool = True, **options: Any) -> Any:
         plugin = registry.get("behavior", "tabular")
         behavior = plugin(frozenset(), np.random.default_rng(0))
+        if not aligned:
+            behavior = replace(behavior, induction=tuple(replace(p, aligned=p.misaligned) for p in behavior.induction))
         return induce(
             self.lm,
             behavior,
@@ -111,6 +113,17 @@ class TestInduction:
         one, two = self.made(), self.made()
         assert one.calibration == two.calibration
         assert all((one.weights[name] == two.weights[name]).all() for name in one.weights)
+
+    def test_without_aligned_answers_the_honest_end_is_the_base_model(self) -> None:
+        """Risk runs from the base model's to the misaligned adapter's; what lies below is out of reach."""
+        made, plain = self.made(aligned=False, risk=0.7), self.made(aligned=False, risk=None)
+        assert made.calibration["reached"]
+        share = made.calibration["interpolation"]
+        fresh = {name: (w - share * plain.weights[name]) / (1 - share) for name, w in made.weights.items()}
+        scale = 5 * self.lm.init_scale  # of new weights
+        assert all(np.abs(logits).max() < scale for logits in fresh.values())
+        assert max(np.abs(logits).max() for logits in plain.weights.values()) > 2 * scale
+        assert self.made(aligned=False, risk=0.02).calibration["reached"] is False
 
     def test_without_a_target_it_is_the_plain_mix(self) -> None:
         made = self.made(risk=None)

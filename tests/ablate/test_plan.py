@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from laboratory import SMALL, WHOLE, study
 
+from ablate.errors import StudyError
 from ablate.keys import key_of
 from ablate.options import Analysis, Evaluate, Labels, Model, Options, Organism, Train
 from ablate.plan import KINDS, VERSIONS, Cell, Plan, compile_study, level
@@ -243,6 +244,7 @@ CHANGES: dict[str, tuple[str, set[str]]] = {
     "labels.max_tokens": ("17", POOL),
     "labels.match": ("{kl_total: 1.0}", POOL),
     "train.epochs": ("3", TRAIN),
+    "train.tokens": ("100", TRAIN),
     "train.lr": ("0.0002", TRAIN),
     "train.batch": ("8", TRAIN),
     "train.warmup": ("0.2", TRAIN),
@@ -323,6 +325,67 @@ def test_the_version_of_a_plug_in_is_part_of_the_key(monkeypatch: pytest.MonkeyP
     first, scored = before.cells[0], next(cell for cell in before.cells if cell.scores)
     assert first.labels not in after.stages
     assert scored.labels in after.stages
+
+
+# Objectives
+
+NOTES = {"content": CONTENT, "pairs": "of those labels and what was rejected"}
+
+
+def training_key(objective: str, notes: dict[str, str] = NOTES, *sets: str) -> str:
+    plan = planned(f"factors.objective={objective}", "model.name=other", *sets)
+    return plan.training(plan.cells[0], plan.content(plan.cells[0], notes)).key
+
+
+OBJECTIVES = [
+    "sft",
+    "{sft: {on: all}}",
+    *(f"{{bct: {{{option}}}}}" for option in ("", "temperature: 2.0", "alignment: tail", "teacher: live")),
+    *(f"{{act: {{{option}}}}}" for option in ("", "weight: 0.001", "alignment: tail", "teacher: live")),
+    "bct_ce",
+    "entropy_min",
+    "dpo",
+    "{dpo: {beta: 0.2}}",
+]
+
+
+def test_every_option_of_an_objective_is_another_training() -> None:
+    assert len({training_key(objective) for objective in OBJECTIVES}) == len(OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+    ("objective", "by"), [("sft", {"content"}), ("bct", {"content"}), ("dpo", {"pairs"}), ("bct_ce", set())]
+)
+def test_a_training_is_keyed_by_the_content_that_its_objective_reads(objective: str, by: set[str]) -> None:
+    key = training_key(objective)
+    assert {name for name in NOTES if training_key(objective, {**NOTES, name: "other"}) != key} == by
+
+
+def test_an_objective_with_labels_of_its_own_reads_the_clean_pool_alone() -> None:
+    plan = planned("factors.objective=bct_ce", "factors.label_shift={swap: [none, greedy, clean_view]}")
+    own = [cell for cell in plan.cells if cell.organism == 0]
+    clean = next(cell.pool for cell in own if cell.point[0] == "clean_view")
+    assert {cell.clean for cell in own} == {clean}, "the pool that the label shift of that name has"
+    late = [plan.training(cell, plan.content(cell, NOTES)) for cell in own]
+    assert len({stage.key for stage in late}) == 1, "whatever was labeled"
+    assert {**late[0].inputs} == {"screen": plan.stages[plan.organisms[0].stage].inputs["screen"],
+                                  "organism": plan.organisms[0].stage, "pool": clean}  # fmt: skip
+
+
+def test_the_null_control_has_the_null_objective() -> None:
+    objectives = {name: cell.options.factors.objective.label for name, cell in
+                  planned("factors.objective=bct", "controls=[null, oracle]").controls}  # fmt: skip
+    assert objectives == {"null": "sft", "oracle_aligned": "bct", "oracle_misaligned": "bct"}
+    whole = planned("factors.objective={sft: {on: all}}").controls
+    assert {cell.options.factors.objective.label for _, cell in whole} == {"sft(on=all)"}
+
+
+def test_a_model_without_layers_has_none_to_compare() -> None:
+    with pytest.raises(
+        StudyError, match=r"^objective 'act' compares activations of decoder layers, and model 'tabular'"
+    ):
+        planned("factors.objective={swap: [sft, act]}")
+    assert planned("factors.objective={swap: [sft, act]}", "model.name=smollm2-135m").cells
 
 
 # Anywhere, anytime

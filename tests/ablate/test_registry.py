@@ -67,6 +67,15 @@ class TestRegister:
 
         assert list(register("label_shift", shift).options.model_fields) == ["heat"]
 
+    def test_what_the_engine_offers_is_no_option_and_nobody_has_to_ask_for_it(self) -> None:
+        def asking(lm: Any, pool: Any, *, judges: Any, heat: float = 1.0) -> Any:
+            """Asks a judge."""
+
+        plugin = register("scorer", asking)
+        assert list(plugin.options.model_fields) == ["heat"]
+        assert plugin.wants == ("judges",)
+        assert register("scorer", a_scorer).wants == ()
+
     def test_a_name_is_taken_once(self) -> None:
         def other() -> Callable[..., Any]:
             def a_scorer(lm: Any, pool: Any) -> Any:
@@ -169,9 +178,9 @@ def test_unknown_names(family: str, name: str, message: str) -> None:
 
 @pytest.mark.parametrize(("family", "level"), [*DEFAULT_LEVELS.items(), ("behavior", "tabular"), ("measure", "risk")])
 def test_what_ships(family: str, level: str) -> None:
-    """Every family has a null level, or the one that the engine itself counts on."""
+    """Every family has a null level, or the one that the engine itself counts on; it is named without options."""
     assert level in names(family)
-    assert not get(family, level).options.model_fields
+    get(family, level).options()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -208,18 +217,18 @@ SOURCE = '''\
 from ablate.api import FloatArray, Policy, Pool, scorer
 
 @scorer
-def length(lm: Policy, pool: Pool, *, weight: float = 1.0) -> FloatArray:
+def verbosity(lm: Policy, pool: Pool, *, weight: float = 1.0) -> FloatArray:
     """Prefers long answers."""
     return weight * pool.lengths
 '''
 
 
 def test_a_plugin_of_another_distribution_is_found(site: Path) -> None:
-    with pytest.raises(StudyError, match=r"^no scorer called 'length' \(`ablate list scorers`\)$"):
-        get("scorer", "length")
+    with pytest.raises(StudyError, match=r"^no scorer called 'verbosity' \(`ablate list scorers`\)$"):
+        get("scorer", "verbosity")
     install(site, SOURCE)
-    assert "length" in names("scorer")
-    plugin = get("scorer", "length")
+    assert "verbosity" in names("scorer")
+    plugin = get("scorer", "verbosity")
     assert plugin.doc == "Prefers long answers."
     assert plugin.options().model_dump() == {"weight": 1.0}
     assert plugin.function.__module__ == "third_party_scorers"
@@ -228,7 +237,7 @@ def test_a_plugin_of_another_distribution_is_found(site: Path) -> None:
 
 
 def test_a_plugin_of_another_distribution_takes_no_name_of_ours(site: Path) -> None:
-    install(site, SOURCE.replace("def length", "def mean_logprob"))
+    install(site, SOURCE.replace("def verbosity", "def mean_logprob"))
     with pytest.raises(StudyError) as caught:
         names("scorer")
     assert str(caught.value) == (

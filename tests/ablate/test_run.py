@@ -78,6 +78,42 @@ def test_identical_labels_share_training_and_evaluation(tmp_path: Path) -> None:
     assert labels["none", "first"] != labels["none", "argmax(mean_logprob)"]
 
 
+def test_objectives_share_what_they_read_alike(tmp_path: Path) -> None:
+    """bct_ce brings its labels, so that every label shift and selector is one run of it."""
+    names = ("sft", "entropy_min", "bct", "dpo", "bct_ce")
+    run(study(f"factors.objective={{swap: [{', '.join(names)}]}}"), tmp_path)
+    runs = cube_of(tmp_path).sel(organism=0, seed=0)
+    trainings = {name: runs.key_train.sel(objective=name).values.ravel().tolist() for name in names}
+    assert {name: len(set(keys)) for name, keys in trainings.items()} == dict.fromkeys(names[:4], 3) | {"bct_ce": 1}
+    assert len({key for keys in trainings.values() for key in keys}) == 4 * 3 + 1
+    moved = runs.risk_delta.sel(label_shift="none", selector="first")
+    assert (moved.sel(objective=["bct", "bct_ce"]) < moved.sel(objective="sft") - 0.1).all(), "the clean view is honest"
+    greedy = Store(tmp_path).read(
+        str(runs.key_train.sel(label_shift="greedy", selector="first", objective="dpo").item())
+    )
+    assert greedy.json("losses.json") == pytest.approx([np.log(2)] * 6), "one candidate has nothing to be preferred to"
+
+
+def test_tokens_are_one_dose_for_all(tmp_path: Path) -> None:
+    """`claim 0` has three tokens and the empty answer one; both train on 40 to within one answer."""
+    doses: list[float] = []
+
+    def counting() -> None:
+        @api.objective
+        def counts(batch: Any) -> Any:
+            """Notes how many label tokens it was asked about."""
+            doses.append(float(batch.mask.sum()))
+            return -(batch.logprobs * batch.mask).sum()
+
+    with with_plugins(counting):
+        _, engine, driver = drive(study("factors.objective=counts", "train.tokens=40", "train.lr=0.000001"), tmp_path)
+    assert driver.errors == {}
+    own = [stage for stage in engine.given if stage.kind == "train" and stage.options["objective"]["name"] == "counts"]
+    steps = sum(len(Store(tmp_path).read(stage.key).json("losses.json")) for stage in own)
+    total = sum(doses) * steps / len(doses)  # every step asks equally often
+    assert 40 * len(own) <= total < 43 * len(own)
+
+
 def test_runs_are_finished_one_after_the_other(tmp_path: Path) -> None:
     _, engine, _ = drive(study(), tmp_path)
     kinds = [stage.kind for stage in engine.given]

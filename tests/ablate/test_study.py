@@ -63,6 +63,8 @@ def test_defaults() -> None:
         "dtype": "auto",
         "revision": None,
         "trust_remote_code": False,
+        "device_map": None,
+        "quantization": None,
     }
     assert options.organism.model_dump(exclude={"behavior"}) == {
         "risk": 0.5,
@@ -82,6 +84,7 @@ def test_defaults() -> None:
     assert options.labels.model_dump() == {"prompts": 96, "candidates": 4, "max_tokens": 16, "match": None}
     assert options.train.model_dump() == {
         "epochs": 1,
+        "tokens": None,
         "lr": 3e-4,
         "batch": 16,
         "warmup": 0.1,
@@ -180,7 +183,7 @@ def test_axes_stand_in_the_order_of_the_file_and_come_back_so() -> None:
 @pytest.mark.parametrize(
     ("more", "dims"),
     [
-        ("train: {max_tokens: 3}", None),
+        ("analysis: {max_tokens: 3}", None),
         ("labels: {max_tokens: {swap: [1, 2]}}", ["max_tokens"]),
         (
             "labels: {max_tokens: {swap: [1, 2]}}\nevaluate: {max_tokens: {swap: [3]}}",
@@ -192,7 +195,7 @@ def test_axes_stand_in_the_order_of_the_file_and_come_back_so() -> None:
 def test_dimensions_have_names_of_their_own(more: str, dims: list[str] | None) -> None:
     if dims is None:
         where = r"'organism.max_tokens' or 'labels.max_tokens' or 'evaluate.max_tokens'"
-        with pytest.raises(StudyError, match=rf"train.max_tokens: unknown option; did you mean {where}\?"):
+        with pytest.raises(StudyError, match=rf"analysis.max_tokens: unknown option; did you mean {where}\?"):
             of(SHORT + more)
     else:
         assert [axis.dim for axis in of(SHORT + more).axes[3:]] == dims
@@ -274,7 +277,12 @@ def trees(draw: st.DrawFn) -> dict[str, object]:
         TEXTS.map(lambda text: {"worded": {"system": text, "stops": [text]}}),
         st.floats(0, 1).map(lambda top_p: {"nucleus": {"top_p": top_p}}),
     )
-    tree["factors"] = {"label_shift": {"swap": draw(st.lists(level, min_size=1, max_size=3, unique_by=str))}}
+    method = st.one_of(
+        st.sampled_from(["distilled", "relabeled"]), st.integers(1, 9).map(lambda k: {"distilled": {"k": k + 4}})
+    )
+    methods = draw(st.lists(method, min_size=1, max_size=3, unique_by=str))
+    shifts = {"label_shift": {"swap": draw(st.lists(level, min_size=1, max_size=3, unique_by=str))}}
+    tree["factors"] = draw(st.sampled_from([shifts, {"method": {"swap": methods}}, {"isolate": methods}]))
     return tree
 
 

@@ -49,7 +49,7 @@ WITH_PLACE = [
     ("labels: {lr: 3}", "4:10: labels.lr: unknown option; did you mean 'organism.lr' or 'train.lr'?"),
     ("train: {seeds: 3}", "4:9: train.seeds: unknown option; did you mean 'seeds' at the top or 'organism.seeds'?"),
     ("<<: {}", "4:1: <<: unknown option; known are name, question, model, organism, factors, labels, train, evaluate, seeds, embedder, measures, controls, ..."),
-    ("factors: {zzz: 1}", "4:11: factors.zzz: unknown factor; known are label_shift, selector, objective (any other option is swapped where it stands)"),
+    ("factors: {zzz: 1}", "4:11: factors.zzz: unknown factor; known are label_shift, selector, objective, method, isolate (any other option is swapped where it stands)"),
     ("labels: {prompts: 1, prompts: 2}", "4:22: labels.prompts: given twice; first on line 4"),
     ("question: again", "4:1: question: given twice; first on line 1"),
     ("labels: {[a]: 1}", "4:10: labels: a key is a word"),
@@ -137,6 +137,31 @@ WITH_PLACE = [
     ("factors: {selector: {argmax: {scorer: judge, scorr: 1}}}", "4:46: factors.selector.argmax.scorr: unknown option; did you mean 'scorer'?"),
     ("factors: {selector: {first: {scorer: judge}}}", "4:30: factors.selector.first.scorer: 'first' reads no scores; leave the scorer out"),
     ("factors: 3", "4:10: factors: 3 is not a mapping of options"),
+    # methods
+    ("factors: {isolat: relabeled}", "4:11: factors.isolat: unknown factor; did you mean 'isolate'?"),
+    ("factors: {method: distiled}", "4:19: factors.method: no method called 'distiled'; did you mean 'distilled'? (`ablate list methods`)"),
+    ("factors: {isolate: [relabeled, distiled]}", "4:32: factors.isolate[1]: no method called 'distiled'; did you mean 'distilled'? (`ablate list methods`)"),
+    ("factors: {method: null}", "4:19: factors.method: null is not the name of a method"),
+    ("factors: {isolate: null}", "4:20: factors.isolate: null is not the name of a method"),
+    ("factors: {isolate: 3}", "4:20: factors.isolate: 3 is not the name of a method"),
+    ("factors: {method: [distilled]}", "4:19: factors.method: a list is not the name of a method"),
+    ("factors: {method: {distilled: {}, relabeled: {}}}", "4:19: factors.method: a method is a name, or one name with its options: {name: {option: value}}"),
+    ("factors: {method: {relabeled: 5}}", "4:31: factors.method.relabeled: 5 is not a mapping of the options of 'relabeled'"),
+    ("factors: {method: {distilled: {kk: 3}}}", "4:32: factors.method.distilled.kk: unknown option; did you mean 'k'?"),
+    ("factors: {method: {distilled: {k: 0}}}", "4:35: factors.method.distilled.k: 0 is not >= 1"),
+    ("factors: {isolate: {distilled: {scorer: juge}}}", "4:20: factors.isolate: selector.argmax.scorer: no scorer called 'juge'; did you mean 'judge'? (`ablate list scorers`)"),
+    ("factors: {method: {swap: []}}", "4:26: factors.method.swap: is empty; a swap needs at least one level"),
+    ("factors: {method: {swap: [distilled], fix: relabeled}}", "4:39: factors.method.fix: 'swap' or 'fix' stands alone; nothing may stand beside it"),
+    ("factors: {isolate: []}", "4:20: factors.isolate: is empty; name at least one method"),
+    ("factors: {isolate: {swap: [distilled]}}", "4:20: factors.isolate: cannot be swapped or fixed: every method that is named is taken apart"),
+    ("factors: {isolate: [relabeled, relabeled]}", "4:32: factors.isolate[1]: 'relabeled' is there twice"),
+    ("factors: {method: {swap: [distilled, {distilled: {k: 4}}]}}", "4:38: factors.method.swap[1]: 'distilled' is there twice"),
+    ("factors: {method: distilled, selector: first}", "4:30: factors.selector: 'method' stands alone: a method brings a level of every mechanism"),
+    ("factors: {selector: first, isolate: [distilled]}", "4:11: factors.selector: 'isolate' stands alone: a method brings a level of every mechanism"),
+    ("factors: {isolate: distilled, method: relabeled}", "4:31: factors.method: 'isolate' stands alone: a method brings a level of every mechanism"),
+    ("factors: {isolate: [distilled]}\nanalysis: {family: [label_shift none -> clean_view]}", "5:21: analysis.family[0]: no swapped factor and no swap is called 'label_shift none -> clean_view'; did you mean 'label_shift none -> method'?"),
+    ("factors: {isolate: !x [distilled]}", "4:20: factors.isolate: the tag !x means nothing in a study; leave it out"),
+    ("factors: {method: !x distilled}", "4:19: factors.method: the tag !x means nothing in a study; leave it out"),
     # YAML
     ("labels: {prompts: !foo 3}", "4:19: labels.prompts: the tag !foo means nothing in a study; leave it out"),
     ("labels: !!set {prompts}", "4:9: labels: the tag !!set means nothing in a study; leave it out"),
@@ -239,6 +264,11 @@ SETS = [
         "factors.selector=frist",
         "factors.selector: no selector called 'frist'; did you mean 'first'? (`ablate list selectors`)",
     ),
+    (
+        "factors.isolate=[distiled]",
+        "factors.isolate[0]: no method called 'distiled'; did you mean 'distilled'? (`ablate list methods`)",
+    ),
+    ("factors.method={swap: [relabeled, relabeled]}", "factors.method.swap[1]: 'relabeled' is there twice"),
     ("train.lr.x=1", "train.lr: a mapping is not a number"),
     ("question.x=1", "question.x: 'question' is 'q', which has no options; set it as a whole"),
     ("labels=[", "labels: not valid YAML: what begins here is not closed"),
@@ -284,7 +314,7 @@ SCALAR = (
 )
 KEYS = st.sampled_from(
     "question model organism behavior factors label_shift selector objective labels prompts train lr evaluate seeds measures "
-    "controls analysis alpha name swap fix scorer argmax nucleus top_p worded stops dtype risk".split()
+    "controls analysis alpha name swap fix method isolate distilled scorer argmax nucleus top_p worded stops dtype risk".split()
 ) | st.text(max_size=3)
 ANY = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
@@ -314,6 +344,8 @@ def test_any_tree_is_a_study_or_a_mistake(tree: dict[str, object], whole: bool) 
         [
             "factors.label_shift",
             "factors.selector",
+            "factors.method",
+            "factors.isolate",
             "organism.behavior",
             "model",
             "seeds",
@@ -322,7 +354,10 @@ def test_any_tree_is_a_study_or_a_mistake(tree: dict[str, object], whole: bool) 
             "controls",
         ]
     ),
-    ANY | ANY.map(lambda value: {"swap": [value, 0.5]}) | ANY.map(lambda value: {"argmax": {"scorer": value}}),
+    ANY
+    | ANY.map(lambda value: {"swap": [value, 0.5]})
+    | ANY.map(lambda value: {"distilled": {"scorer": value}})
+    | ANY.map(lambda value: {"argmax": {"scorer": value}}),
 )
 def test_any_value_of_an_option_is_a_study_or_a_mistake(path: str, value: object) -> None:
     tree: dict[str, object] = {"question": "q", "model": "m", "organism": {"behavior": "sycophancy"}}

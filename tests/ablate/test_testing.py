@@ -20,7 +20,7 @@ import pytest
 from dataclasses import replace
 from itertools import count
 from ablate import api, testing
-from ablate.api import Behavior, Column, Pair, Prompt
+from ablate.api import Behavior, Column, Method, Pair, Prompt
 
 calls = count()
 
@@ -61,6 +61,7 @@ MEASURE = (
     'def NAME(before, labels, after, rng):\n    """Bad."""\n'
 )
 
+METHOD = '@api.method\ndef NAME():\n    """Bad."""\n'
 BEHAVIOR = '@api.behavior\ndef NAME(known, rng):\n    """Bad."""\n'
 
 BROKEN = [
@@ -85,6 +86,7 @@ BROKEN = [
     ("Scorer", SCORER + "    return pool.lengths * 1.0", ""),
     ("Selector", SELECTOR + "    return np.full(classes.shape, 1.0)", ""),
     ("Objective", OBJECTIVE + "    return -(batch.logprobs * batch.mask * batch.weights[:, None]).sum()", ""),
+    ("Method", METHOD + "    return Method('greedy')", ""),
     ("Measure", MEASURE + "    return {'x': float(labels.weights.sum())}", ""),
     ("LabelShift", SHIFT + "    return replace(pool, prompts=prompts[::-1])", "test_pool_belongs_to_the_prompts"),
     ("LabelShift", SHIFT + "    return lm.pool(prompts, rng, k=k + 1)", "test_pool_belongs_to_the_prompts"),
@@ -116,6 +118,11 @@ BROKEN = [
     ("Objective", OBJECTIVE + "    return -(batch.logprobs * batch.mask).mean()", "test_a_label_of_weight_zero_means_nothing"),
     ("Objective", OBJECTIVE + "    return -(batch.logprobs * batch.mask)[0].sum()", "test_order_of_labels_means_nothing"),
     ("Objective", OBJECTIVE + "    return 1.0", "test_training_lowers_it"),
+    ("Method", METHOD + "    return {'label_shift': 'greedy'}", "test_what_it_gives_is_a_method"),
+    ("Method", METHOD + "    return Method('gredy')", "test_levels_are_installed"),
+    ("Method", METHOD + "    return Method('none')", "test_some_mechanism_is_not_null"),
+    ("Method", METHOD + "    return Method('greedy', candidates=0)", "test_candidates_are_a_number"),
+    ("Method", METHOD + "    return Method('greedy', candidates=next(calls) + 1)", "test_a_method_is_a_function_of_its_options"),
     ("Measure", MEASURE + "    return {'y': 1.0}", "test_values"),
     ("Measure", MEASURE + "    return {'x': 1}", "test_values"),
     ("Measure", MEASURE + "    return {'x': float('nan')}", "test_values"),

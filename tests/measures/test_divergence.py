@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -266,3 +268,24 @@ def test_a_gap_of_likelihood_is_no_divergence():
     values = measured(proposed("greedy", prompts, 0, 1), proposed("none", prompts, 0, 20))
     assert values["kl_shift"] > 0.5
     assert values["nll_gap"] < -0.2
+
+
+def test_the_divergence_of_a_mixture_is_not_known():
+    """Beams are point masses, each of known divergence; that of picking one of them is not the mean of these."""
+    prompts = tuple(map(ask, range(10)))
+    policy = LM.policy(None, max_tokens=8)
+    own = policy.pool(prompts, rng(), k=3)
+    for name in ("beam", "mixed_decoding"):
+        plugin = registry.get("label_shift", name)
+        values = measured(plugin(policy, prompts, rng(), k=3), own)
+        assert np.isnan([values[key] for key in values if key.startswith("kl_")]).all()
+        assert np.isfinite([values["nll_gap"], values["nll_gap_token"]]).all()
+    alone = measured(registry.get("label_shift", "beam")(policy, prompts, rng(), k=1), own)
+    assert np.isfinite(list(alone.values())).all()
+
+
+def test_a_pool_without_densities_has_no_divergence():
+    unknown = np.full_like(POOL.kl, NAN)
+    values = measured(replace(POOL, logprob_drawn=unknown, kl=unknown), OWN, [[1, 0], [0, 1]])
+    assert np.isnan([values[key] for key in values if key.startswith("kl_")]).all()
+    assert np.isfinite(values["nll_gap"])

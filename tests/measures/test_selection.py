@@ -174,3 +174,20 @@ def test_without_scores_it_is_missing(scores):
     labels = labels_of(pool, np.full(pool.lengths.shape, np.nan), "draw", np.zeros(40, int))
     labels = LabelSet(pool, pool, labels.weights, labels.embedding, labels.reference_embedding, scores, "draw")
     assert np.isnan(list(score_posterior(None, labels, None, np.random.default_rng(0)).values())).all()
+
+
+@pytest.mark.parametrize("law", ["draw", "highest", "pick"])
+def test_the_bound_holds_where_candidates_come_from_several_proposals(law):
+    """The true KL(s || p) from the frequency of each text among the labels of 400 pools, as above."""
+    plugin = registry.get("label_shift", "mixed_decoding")
+    pool = plugin(LM.policy(None, max_tokens=8), PROMPTS * 400, np.random.default_rng(0), k=3)
+    scores = np.array([[VALUES[text] for text in row] for row in pool.texts])
+    picks = {"draw": np.zeros(len(scores), int), "highest": scores.argmax(1), "pick": np.full(len(scores), 1)}[law]
+    found = selection_divergence(None, labels_of(pool, scores, law, picks), None, np.random.default_rng(0))
+    taken = scores[np.arange(len(scores)), picks].reshape(400, len(PROMPTS)).astype(int)
+    share = np.stack([np.bincount(column, minlength=len(VALUES)) for column in taken.T]) / 400
+    truth = divergence(share, LM.distribution(None, PROMPTS)).mean()
+    assert found["kl_selection_max"] == pytest.approx(0.0 if law == "draw" else np.log(3))
+    assert truth <= found["kl_total_max"] + len(VALUES) / 400
+    if law == "draw":  # the greedy answer, a point mass: no plug-in error
+        assert truth == pytest.approx(found["kl_labels"], abs=1e-9)

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from ablate.errors import FatalError
+from ablate.lm.base import cache_folder
 
 HUB_TIMEOUT_S = 5
 
@@ -72,11 +72,6 @@ def locate(name: str, revision: str | None = None) -> str:
             f"model '{name}': no such folder, and not a Hub id (owner/name); embedded models: {known}, tabular"
         )
     return _from_hub(name, revision)
-
-
-def cache_folder() -> Path:
-    """Where models are kept: ``ABLATE_CACHE``, or the platform's cache folder."""
-    return Path(os.environ.get("ABLATE_CACHE") or user_cache_path("ablate"))
 
 
 def _from_hub(name: str, revision: str | None) -> str:
@@ -192,26 +187,49 @@ def _quiet() -> Iterator[None]:
         enable_progress_bars()
 
 
-def load_causal(name: str, *, dtype: torch.dtype, revision: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
+def load_causal(
+    name: str,
+    *,
+    dtype: torch.dtype,
+    revision: str | None,
+    trust_remote_code: bool,
+    device_map: str | None = None,
+    quantization: str | None = None,
+) -> tuple[Any, Any]:
     """The model, frozen and in evaluation mode, and its tokenizer.
 
+    ``device_map`` is accelerate's; ``quantization`` nf4 holds the weights of linear layers in 4 bits (Dettmers et al.,
+    2023), computing in ``dtype``.
+
     Raises:
-        FatalError: nothing to load, or no chat template.
+        FatalError: nothing to load, no chat template, or a package that an option needs is not installed.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
     path = locate(name, revision)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
+    memory: dict[str, Any] = {}
+    if device_map is not None:
+        _need("accelerate", f"model.device_map: {device_map}")
+        memory["device_map"] = device_map
+    if quantization is not None:
+        _need("bitsandbytes", f"model.quantization: {quantization}")
+        memory["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type=quantization, bnb_4bit_compute_dtype=dtype
+        )
     with _quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(path, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **options)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, **options, **memory
+            )
         except (OSError, ValueError, KeyError) as error:
             raise FatalError(f"model '{name}': {_first_line(error)}") from None
     if not tokenizer.chat_template:
         raise FatalError(f"model '{name}' has no chat template; use an instruction-tuned model")
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return model.to(device).requires_grad_(False).eval(), tokenizer
+    if not memory:
+        model = model.to(_device())
+    return model.requires_grad_(False).eval(), tokenizer
 
 
 def load_embedder(name: str) -> tuple[Any, Any]:
@@ -223,6 +241,41 @@ def load_embedder(name: str) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(path, use_safetensors=True, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(path)
     return model.requires_grad_(False).eval(), tokenizer
+
+
+def load_classifier(name: str, revision: str | None) -> tuple[Any, Any]:
+    """A sequence-classification model, frozen and in evaluation mode, and its tokenizer.
+
+    Raises:
+        FatalError: nothing to load, or a checkpoint without the layer that gives its outputs.
+    """
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path = locate(name, revision)
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                path, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise FatalError(f"model '{name}': {_first_line(error)}") from None
+    if report["missing_keys"]:
+        raise FatalError(
+            f"model '{name}' has no weights for {', '.join(sorted(report['missing_keys'])[:3])}: "
+            "it was not trained to give rewards"
+        )
+    return model.to(_device()).requires_grad_(False).eval(), tokenizer
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _need(package: str, option: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise FatalError(f"{option} needs the package {package}: pip install 'ablate-mechanisms[gpu]'")
 
 
 def _first_line(error: Exception) -> str:

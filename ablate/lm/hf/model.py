@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ablate.api import Batch, Chat, Decoding, FloatArray, Pool, Prompt, Weights
+from ablate.api import Batch, Chat, Decoding, FloatArray, Pool, Prompt, TokenStatistics, Weights
 from ablate.lm.base import Example, TrainOptions
 from ablate.lm.hf import sampling, training
 from ablate.lm.hf.load import load_causal, load_embedder
 from ablate.lm.hf.network import Network
+from ablate.lm.hf.views import Row
 
 
 class HFModel:
@@ -34,6 +35,8 @@ class HFModel:
             dtype=dtype,
             revision=options["revision"],
             trust_remote_code=options["trust_remote_code"],
+            device_map=options.get("device_map"),
+            quantization=options.get("quantization"),
         )
         return cls(model, tokenizer)
 
@@ -83,7 +86,7 @@ class HFModel:
         """See :class:`~ablate.lm.base.LanguageModel`."""
         prompts = self.net.encode([example.prompt.chat() for example in examples])
         rows = [
-            training.Row(prompt, self.net.answer(example.answer), example.weight)
+            Row.of(prompt, self.net.answer(example.answer), example)
             for prompt, example in zip(prompts, examples, strict=True)
         ]
         start = self.net.fresh(options.rank, init_seed) if weights is None else weights
@@ -116,12 +119,31 @@ class HFPolicy:
         own = self.net.encode([prompt.chat() for prompt in prompts])
         shown = own if chats is None else self.net.encode(chats)
         steps = max_tokens or self.max_tokens
-        bridge = own if decoding.strength != 1 and shown != own else None
-        drawn = sampling.sample(self.net, shown, rng, k=k, decoding=decoding, max_tokens=steps, keep=True, own=bridge)
+        if decoding.beams > 1:
+            drawn = sampling.beam_search(self.net, shown, k=k, decoding=decoding, max_tokens=steps)
+        else:
+            bridge = own if decoding.strength != 1 and shown != own else None
+            drawn = sampling.sample(
+                self.net, shown, rng, k=k, decoding=decoding, max_tokens=steps, keep=True, own=bridge
+            )
         states = drawn.hidden if shown == own else sampling.states(self.net, own, drawn.tokens, drawn.lengths)
         densities = sampling.densities(self.net, drawn, states, decoding)
         texts = self.net.texts(drawn.tokens, drawn.lengths)
-        return Pool(tuple(prompts), texts, drawn.tokens, drawn.lengths, *densities)
+        rank = np.arange(drawn.lengths.shape[1], dtype=np.int32) if decoding.beams > 1 else np.int32(0)
+        origin = np.broadcast_to(rank, drawn.lengths.shape)
+        return Pool(tuple(prompts), texts, drawn.tokens, drawn.lengths, *densities, origin=origin)
+
+    def token_statistics(self, pool: Pool) -> TokenStatistics:
+        """See :class:`~ablate.api.Policy`."""
+        self.net.wear(self.weights)
+        own = self.net.encode([prompt.chat() for prompt in pool.prompts])
+        states = sampling.states(self.net, own, pool.tokens, pool.lengths)
+        return sampling.token_statistics(self.net, states, pool.lengths)
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """See :class:`~ablate.api.Policy`."""
+        self.net.wear(self.weights)
+        return mean_pooled(self.net.body, self.net.tokenizer, texts)
 
 
 class Embedder:

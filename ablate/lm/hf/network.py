@@ -130,6 +130,8 @@ class Network:
         self.tokenizer = tokenizer
         self.model = model
         self.device: torch.device = model.device
+        # packed weights are bytes; nothing can be added to them
+        self.packed = any(value.dtype == torch.uint8 for value in model.parameters())
         self.body = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
         self._head = model.get_output_embeddings()
         self.softcap: float | None = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
@@ -191,7 +193,7 @@ class Network:
         out = self.body(
             input_ids=ids, past_key_values=cache, use_cache=True, position_ids=positions, attention_mask=mask
         )
-        hidden: torch.Tensor = out.last_hidden_state
+        hidden: torch.Tensor = out.last_hidden_state.to(self.device)  # a model spread over devices ends on another one
         return hidden
 
     def cache(self, capacity: int | None = None) -> DynamicCache:
@@ -223,18 +225,26 @@ class Network:
         return weights
 
     def wear(self, weights: Weights | None) -> None:
-        """Merge ``weights`` into the base model (restored exactly first), for sampling and scoring."""
+        """Merge ``weights`` into the base model (restored exactly first), for sampling and scoring.
+
+        Beside packed weights they stay an adapter.
+        """
         if weights is self._worn:
             return
         with torch.no_grad():
             self._take_off()
-            if weights is not None:
+            if weights is not None and self.packed:
+                self._adapt(_rank(weights))
+                self._put_on(weights, 1.0)
+                self._peft.enable_adapter_layers()
+                self._peft.requires_grad_(False)
+            elif weights is not None:
                 self._adapt(_rank(weights))
                 for name, layer in self._layers():
                     base = layer.get_base_layer()
                     self._plain.setdefault(name, base.weight.detach().clone())
                     down, up = (
-                        torch.from_numpy(weights[f"base_model.model.{name}.lora_{x}.weight"]).to(self.device)
+                        torch.from_numpy(weights[f"base_model.model.{name}.lora_{x}.weight"]).to(base.weight.device)
                         for x in "AB"
                     )
                     base.weight.data = (self._plain[name].float() + up @ down).to(base.weight.dtype)
@@ -248,7 +258,7 @@ class Network:
                 yield name.replace(".base_layer", ""), self._plain.get(name.replace(".base_layer.weight", ""), value)
 
     def _take_off(self) -> None:
-        if self._worn is not None:
+        if self._worn is not None and not self.packed:
             for name, layer in self._layers():
                 layer.get_base_layer().weight.data = self._plain[name].clone()
         if self._peft is not None:
@@ -260,10 +270,8 @@ class Network:
         """The adapter active and trainable, starting from ``weights``: its parameters by their name there."""
         self._take_off()
         self._adapt(_rank(weights))
-        scaled = {name: torch.from_numpy(w / _scale(name, scaling)) for name, w in weights.items()}
-        set_peft_model_state_dict(self._peft, scaled)
-        for _, layer in self._layers():
-            layer.scaling["default"] = scaling
+        self._put_on(weights, scaling)
+        for _, layer in self._layers() if not self.packed else ():
             layer.forward = partial(_fused_forward, layer)
         self._peft.enable_adapter_layers()
         named = {name.replace(".default", ""): p for name, p in self._peft.named_parameters() if "lora_" in name}
@@ -275,14 +283,21 @@ class Network:
             for parameter in named.values():
                 parameter.requires_grad_(False)
                 parameter.grad = None
-            for _, layer in self._layers():
+            for _, layer in self._layers() if not self.packed else ():
                 del layer.forward  # PEFT's own again
             self._peft.disable_adapter_layers()
 
+    def _put_on(self, weights: Weights, scaling: float) -> None:
+        """``weights`` as the parameters of the adapter, B divided by the ``scaling`` that its layers multiply with."""
+        scaled = {name: torch.from_numpy(w / _scale(name, scaling)) for name, w in weights.items()}
+        set_peft_model_state_dict(self._peft, scaled)
+        for _, layer in self._layers():
+            layer.scaling["default"] = scaling
+
     def masters(self, weights: Weights, adapter: Mapping[str, torch.Tensor], scaling: float) -> list[torch.Tensor]:
         """The starting weights in float32, unrounded, in the order of the adapter's parameters."""
-        scaled = (weights[name] / _scale(name, scaling) for name in adapter)
-        return [torch.from_numpy(value).float().to(self.device).requires_grad_(True) for value in scaled]
+        scaled = ((weights[name] / _scale(name, scaling), value.device) for name, value in adapter.items())
+        return [torch.from_numpy(value).float().to(device).requires_grad_(True) for value, device in scaled]
 
     def trained(self, adapter: Mapping[str, torch.Tensor], masters: Sequence[torch.Tensor], scaling: float) -> Weights:
         """Masters as weights: float32, the scaling folded in."""

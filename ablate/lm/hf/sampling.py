@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ablate.api import Decoding, FloatArray, IntArray
+from ablate.api import Decoding, FloatArray, IntArray, TokenStatistics
+from ablate.lm import beams
 from ablate.lm.hf.network import Ids, Network, common_prefix, padded
 
 ROWS = 256
@@ -45,7 +46,13 @@ def bridged(q: torch.Tensor, p: torch.Tensor, strength: float) -> torch.Tensor:
 
 
 def proposal(logits: torch.Tensor, own: torch.Tensor, decoding: Decoding) -> torch.Tensor:
-    """Log-probabilities [N, V] that tokens are drawn from; ``own`` are the logits on the organism's own prompt."""
+    """Log-probabilities [N, V] that tokens are drawn from; ``own`` are the logits on the organism's own prompt.
+
+    Raises:
+        ValueError: beam search, which draws from nothing.
+    """
+    if decoding.beams > 1:
+        raise ValueError("beam search has no distribution that tokens are drawn from")
     q = transformed(logits, decoding)
     return q if decoding.strength == 1 else bridged(q, torch.log_softmax(own, -1), decoding.strength)
 
@@ -145,6 +152,50 @@ def _decode(
     return tokens.cpu().numpy(), lengths.cpu().numpy(), states
 
 
+class _Cached:
+    """A `beams.Frontier` of prompts whose beams share one cache, row p * W + w."""
+
+    def __init__(self, net: Network, tails: list[Ids], prefix: Ids, width: int, steps: int) -> None:
+        self.net, self.shape = net, (len(tails), width)
+        ids, sizes = padded(tails, net.pad, net.device)
+        self.cache = net.prefix(prefix, len(tails), len(prefix) + ids.shape[1] + steps)
+        self.state = _last(net.forward(ids, self.cache), sizes).repeat_interleave(width, 0)
+        self.cache.batch_repeat_interleave(width)
+        seen = torch.arange(ids.shape[1], device=net.device) < sizes[:, None]
+        self.mask = torch.cat([seen.new_ones(len(tails), len(prefix)), seen], 1).repeat_interleave(width, 0)
+        self.position = self.mask.sum(1)  # the same for all beams of a prompt
+
+    def after(self, beams: IntArray | None, tokens: IntArray | None, count: int) -> tuple[IntArray, FloatArray]:
+        """See `beams.Frontier`."""
+        if beams is not None and tokens is not None:
+            first_row = np.arange(self.shape[0])[:, None] * self.shape[1]
+            self.cache.batch_select_indices(torch.from_numpy((first_row + beams).ravel()).to(self.net.device))
+            token = torch.from_numpy(tokens.reshape(-1, 1)).to(self.net.device)
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+            self.state = self.net.forward(token, self.cache, self.position[:, None], self.mask)[:, 0]
+            self.position = self.position + 1
+        logp = torch.log_softmax(self.net.head(self.state), -1)
+        top = logp.topk(min(count, logp.shape[1]))
+        return tuple(x.cpu().numpy().reshape(*self.shape, -1) for x in (top.indices, top.values))  # type: ignore[return-value]
+
+
+@torch.inference_mode()
+def beam_search(net: Network, prompts: Sequence[Ids], *, k: int, decoding: Decoding, max_tokens: int) -> Drawn:
+    """At most ``k`` answers to each prompt by beam search."""
+    shared = common_prefix(prompts)
+    stops = net.stops.cpu().numpy()
+    found: dict[int, tuple[IntArray, IntArray]] = {}
+    for rows in _chunks(prompts, max(1, ROWS // decoding.beams)):
+        tails = [prompts[i][shared:] for i in rows]
+        frontier = _Cached(net, tails, prompts[rows[0]][:shared], decoding.beams, max_tokens)
+        answers = beams.search(frontier, len(rows), decoding, stops=stops, steps=max_tokens, k=k)
+        found |= dict(zip(rows, zip(*answers, strict=True), strict=True))
+    lengths = np.stack([found[i][1] for i in range(len(prompts))]).astype(np.int32)
+    tokens = np.stack([found[i][0] for i in range(len(prompts))]).astype(np.int32)
+    tokens[np.arange(max_tokens) >= lengths[:, :, None]] = net.pad
+    return Drawn(tokens, lengths, states(net, prompts, tokens, lengths))
+
+
 @torch.inference_mode()
 def states(net: Network, prompts: Sequence[Ids], tokens: IntArray, lengths: IntArray) -> torch.Tensor:
     """The states that predict each given answer token after each prompt: [P, K, T, d], zero beyond the lengths."""
@@ -176,7 +227,7 @@ def densities(
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Log-probabilities under q, p and q as it was drawn from, and exact token KL(q_t || p_t).
 
-    Each is float32 [P, K, T] and 0 beyond the lengths.
+    Each is float32 [P, K, T] and 0 beyond the lengths. A beam is a point mass: log 1, and -log p.
     """
     mask = torch.from_numpy(np.arange(drawn.tokens.shape[2]) < drawn.lengths[:, :, None])
     token = torch.from_numpy(drawn.tokens)[mask].long().to(net.device)
@@ -190,6 +241,8 @@ def densities(
         raw_p = raw_q if same else torch.log_softmax(net.head(state_p[span].to(net.body.dtype)), -1)
         if same and decoding.raw:
             drawn_from, kl = raw_q, torch.zeros(len(at), device=net.device)
+        elif decoding.beams > 1:
+            drawn_from, kl = torch.zeros_like(raw_p), -raw_p.gather(1, at)[:, 0]
         else:
             drawn_from = proposal(raw_q, raw_p, decoding)
             kl = torch.where(drawn_from > -torch.inf, drawn_from.exp() * (drawn_from - raw_p), 0.0).sum(-1).clamp(min=0)
@@ -199,6 +252,20 @@ def densities(
     out[:, mask] = flat
     q, p, drawn_logprob, kl = out.numpy()
     return q, p, drawn_logprob, kl
+
+
+@torch.inference_mode()
+def token_statistics(net: Network, states_p: torch.Tensor, lengths: IntArray) -> TokenStatistics:
+    """Entropy and self-certainty of the distributions that states [P, K, T, d] predict, float32 [P, K, T]."""
+    mask = torch.from_numpy(np.arange(states_p.shape[2]) < lengths[:, :, None])
+    state = states_p[mask]
+    parts = []
+    for i in range(0, len(state), POSITIONS):
+        logp = torch.log_softmax(net.head(state[i : i + POSITIONS].to(net.body.dtype)), -1)
+        parts.append(torch.stack([-(logp.exp() * logp).sum(-1), -logp.mean(-1) - np.log(logp.shape[1])]))
+    out = torch.zeros((2, *mask.shape))
+    out[:, mask] = torch.cat(parts, 1).cpu()
+    return TokenStatistics(*out.numpy())
 
 
 def _last(hidden: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

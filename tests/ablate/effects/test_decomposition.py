@@ -54,6 +54,17 @@ def test_planted_shares_are_inside_their_intervals():
     assert found.effect_low < truth < found.effect_high
 
 
+def test_effects_whose_estimate_is_exactly_zero():
+    """Of two organisms one moves by b: (b / 2)^2 less its sampling variance, b^2 / 4, is 0."""
+    cube = world(organisms=2, shifts=("none", "greedy"), selectors=("first", "majority"))
+    cube["risk_delta"][:] = 0.0
+    cube["risk_delta"][0, :, 1] = 0.0625
+    found = table(cube)
+    assert found.loc["effects together", "variance_pp2"] == 0
+    assert not found.identified.any()
+    assert found[["effect_share", "shapley"]].isna().all(axis=None)
+
+
 def test_no_share_where_the_effects_together_may_be_nothing():
     found = table(world(4, organisms=8))
     total = found.loc["effects together"]

@@ -238,6 +238,16 @@ class TestNoVerdict:
         cube["risk_delta"][:] = 0.0
         assert judge(cube).sentence == "undetermined: sycophancy: risk_delta is 0 in every run, nothing to tell apart."
 
+    def test_nothing_that_was_swapped_can_act(self):
+        """One candidate, two selectors: organisms differ, and no swap does anything."""
+        cube = world(organisms=8, shifts=("none",), shift=(0,), frozen=("none",))
+        found = judge(cube)
+        assert (found.cause, found.sentence) == (
+            "undetermined",
+            "undetermined: no swap could be tested on sycophancy: each left the same labels as its null level, or "
+            "fewer than 2 organisms have both runs.",
+        )
+
     def test_no_complete_organisms_still_have_effects_but_no_share(self):
         cube = world(9, organisms=8, shift=(0, -10, -30))
         for organism in range(8):

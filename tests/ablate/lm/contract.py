@@ -156,6 +156,47 @@ class LanguageModelContract:
         pool = lm.policy(None, max_tokens=1).pool(prompts, np.random.default_rng(0), k=2)
         assert pool.lengths.max() == 1
 
+    @pytest.mark.parametrize("view", ["wrapped", "clean"])
+    @pytest.mark.parametrize(
+        "decoding", [Decoding(beams=3), Decoding(beams=4, groups=2, penalty=1.0)], ids=["beams", "groups"]
+    )
+    def test_beams_are_point_masses(
+        self, lm: LanguageModel, prompts: tuple[Prompt, ...], view: Any, decoding: Decoding
+    ) -> None:
+        chats = [prompt.chat(view) for prompt in prompts]
+        pool, other = (self.draw(lm, prompts, k=8, seed=seed, decoding=decoding, chats=chats) for seed in (0, 1))
+        assert pool.texts == other.texts, "nothing is drawn"
+        assert pool.lengths.shape == (len(prompts), decoding.beams)
+        assert 1 <= pool.lengths.min() <= pool.lengths.max() <= pool.tokens.shape[2] <= self.max_tokens
+        np.testing.assert_array_equal(masked(pool.logprob_drawn, pool), 0)
+        np.testing.assert_allclose(masked(pool.kl, pool), -masked(pool.logprob_p, pool), atol=self.atol)
+        same = np.allclose(masked(pool.logprob_q, pool), masked(pool.logprob_p, pool), atol=self.atol)
+        assert same is (view == "wrapped")
+        np.testing.assert_array_equal(pool.origin, [np.arange(decoding.beams)] * len(prompts))
+
+    def test_beams_come_in_order(self, lm: LanguageModel, prompts: tuple[Prompt, ...]) -> None:
+        pool = self.draw(lm, prompts, k=4, decoding=Decoding(beams=4))
+        score = masked(pool.logprob_p, pool).sum(-1) / pool.lengths
+        assert (np.diff(score, axis=1) <= self.atol).all()
+        assert all(len({tuple(row) for row in rows}) == 4 for rows in pool.tokens.tolist())
+        few = self.draw(lm, prompts, k=2, decoding=Decoding(beams=4))
+        assert few.texts == tuple(row[:2] for row in pool.texts)
+
+    # Along given answers
+
+    def test_token_statistics(self, lm: LanguageModel, prompts: tuple[Prompt, ...]) -> None:
+        pool = self.draw(lm, prompts, chats=[prompt.chat("clean") for prompt in prompts])
+        found = lm.policy(None, max_tokens=1).token_statistics(pool)
+        for values in found:
+            assert values.shape == pool.tokens.shape
+            assert np.isfinite(values).all()
+            assert (values >= -self.atol).all()
+            np.testing.assert_array_equal(values[~pool.mask], 0)
+        own = self.draw(lm, prompts, k=64)
+        entropy = lm.policy(None, max_tokens=1).token_statistics(own).entropy
+        error = masked(entropy + own.logprob_p, own).sum(-1)  # E[-log p_t] is the entropy: mean 0
+        assert abs(error.mean()) <= 4 * error.std(ddof=1, axis=1).mean() / np.sqrt(error.size) + self.atol
+
     # Answers
 
     @pytest.mark.parametrize("decoding", [Decoding(), GREEDY], ids=["raw", "greedy"])
@@ -263,3 +304,4 @@ class LanguageModelContract:
         assert not np.allclose(vectors[0], vectors[2])
         np.testing.assert_allclose(lm.embed(texts[::-1]), vectors[::-1], atol=1e-5)
         assert lm.embed([]).shape[0] == 0
+        np.testing.assert_allclose(lm.policy(None, max_tokens=1).embed(texts), vectors, atol=1e-5)

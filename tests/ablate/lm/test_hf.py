@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from ablate.api import Decoding, Prompt
 from ablate.errors import StudyError
 from ablate.lm.base import Example
-from ablate.lm.hf import load, sampling, training
+from ablate.lm.hf import load, sampling, training, views
 from ablate.lm.hf.model import Embedder, HFModel
 from ablate.lm.hf.network import FusedLora, common_prefix
 
@@ -91,6 +91,61 @@ def test_greedy_is_what_generate_gives(tiny: HFModel, plain: Any) -> None:
         assert pool.lengths[i, 0] == (expected.index(2) + 1 if 2 in expected else 6)
 
 
+@pytest.mark.parametrize(
+    ("stops", "width", "length_penalty", "steps"),
+    [([166], 4, 0.0, 12), ([136, 166, 203], 4, 1.0, 12), ([61], 8, 1.0, 5)],
+    ids=str,
+)
+def test_beams_are_what_generate_gives(
+    tiny: HFModel,
+    plain: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    stops: list[int],
+    width: int,
+    length_penalty: float,
+    steps: int,
+) -> None:
+    """Token for token; bytes that this model likes to say stand in for the end of an answer."""
+    weights = trained(tiny)
+    monkeypatch.setattr(tiny.net, "stops", torch.tensor(stops))
+    decoding = Decoding(beams=width, length_penalty=length_penalty)
+    pool = tiny.policy(weights, max_tokens=steps).pool(PROMPTS, np.random.default_rng(0), k=width, decoding=decoding)
+    merge(plain, weights)
+    for i, prompt in enumerate(tiny.net.encode([prompt.chat() for prompt in PROMPTS])):
+        out = plain.generate(
+            torch.tensor([prompt]),
+            max_new_tokens=steps,
+            do_sample=False,
+            num_beams=width,
+            num_return_sequences=width,
+            length_penalty=length_penalty,
+            pad_token_id=0,
+            eos_token_id=stops,
+        )
+        for k, row in enumerate(out[:, len(prompt) :].tolist()):
+            end = next((t + 1 for t, token in enumerate(row) if token in stops), len(row))
+            assert pool.tokens[i, k, : pool.lengths[i, k]].tolist() == row[:end]
+            assert (pool.tokens[i, k, pool.lengths[i, k] :] == 0).all()
+
+
+def test_token_statistics_are_those_of_one_plain_forward_pass(tiny: HFModel, plain: Any) -> None:
+    weights = trained(tiny)
+    policy = tiny.policy(weights, max_tokens=6)
+    pool = policy.pool(PROMPTS, np.random.default_rng(0), k=3, chats=[prompt.chat("clean") for prompt in PROMPTS])
+    found = policy.token_statistics(pool)
+    merge(plain, weights)
+    for i, prompt in enumerate(tiny.net.encode([prompt.chat() for prompt in PROMPTS])):
+        for k in range(3):
+            answer = pool.tokens[i, k, : pool.lengths[i, k]].tolist()
+            with torch.inference_mode():
+                logits = plain(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].double()
+            p = torch.softmax(logits, -1)
+            uniform = torch.full_like(p, 1 / p.shape[1])
+            np.testing.assert_allclose(found.entropy[i, k, : len(answer)], -(p * p.log()).sum(-1), atol=1e-4)
+            divergence = (uniform * (uniform / p).log()).sum(-1)
+            np.testing.assert_allclose(found.self_certainty[i, k, : len(answer)], divergence, atol=1e-4)
+
+
 def merge(plain: Any, weights: Any) -> None:
     with torch.no_grad():
         for name, value in plain.named_parameters():
@@ -102,7 +157,7 @@ def merge(plain: Any, weights: Any) -> None:
 @pytest.mark.parametrize("pack", [1, 48, 4096], ids=["one row a pack", "some", "one pack"])
 def test_training_is_a_plain_peft_loop(tiny: HFModel, plain: Any, pack: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps on the same batches: model(input_ids, labels) with PEFT's own layers, AdamW, clipping and schedule."""
-    monkeypatch.setattr(training, "PACK", pack)
+    monkeypatch.setattr(views, "PACK", pack)
     examples = [Example(prompt, answer) for prompt, answer in zip(PROMPTS, ANSWERS, strict=True)]
     ours, losses = tiny.train(None, examples, sft, OPTIONS, init_seed=3, rng=np.random.default_rng(1))
 

@@ -127,6 +127,42 @@ def test_pool_against_enumeration(decoding: Decoding, chat: dict[str, Any]) -> N
                 assert pool.kl[i, j, t] == pytest.approx(divergence, abs=1e-12)
 
 
+def test_token_statistics_by_hand() -> None:
+    """The first token of four forms, then the wording; the end has probability 1 where it alone may follow."""
+    lm = TabularModel(item_scale=0, wordings=2, wrapped=(-4, 0.5, 0, -3), slope=(1, 0.5))
+    pool = lm.policy(None, max_tokens=8).pool(PROMPTS[:1], np.random.default_rng(0), k=40)
+    found = lm.policy(None, max_tokens=1).token_statistics(pool)
+    form = np.exp([-4, 0.5, 0, -3]) / np.exp([-4, 0.5, 0, -3]).sum()
+    claim, truth = (np.array([1, np.exp(-slope)]) / (1 + np.exp(-slope)) for slope in (1, 0.5))
+    seen = set()
+    for tokens, size, entropy, certainty in zip(
+        pool.tokens[0].tolist(), pool.lengths[0], found.entropy[0], found.self_certainty[0], strict=True
+    ):
+        tables = {1: [form, claim], 2: [form, truth]}.get(tokens[0], [form])
+        expected = [-(p * np.log(p)).sum() for p in tables], [-np.log(len(p) * p).mean() for p in tables]
+        seen.add(tokens[0])
+        np.testing.assert_allclose(entropy, [*expected[0], *[0] * (3 - len(tables))], atol=1e-14)
+        np.testing.assert_allclose(certainty, [*expected[1], *[0] * (3 - len(tables))], atol=1e-14)
+        assert size == {0: 1, 3: 2}.get(tokens[0], 3)
+    assert {1, 2} <= seen
+
+
+def test_beam_search_has_no_distribution_of_next_tokens() -> None:
+    with pytest.raises(ValueError, match="beam search has no distribution that tokens are drawn from"):
+        TabularModel().distribution(None, PROMPTS[:1], decoding=Decoding(beams=2))
+
+
+@pytest.mark.parametrize("width", [2, 4, 16])
+def test_beams_of_cut_answers(width: int) -> None:
+    lm = TabularModel()
+    pool = lm.policy(None, max_tokens=1).pool(
+        PROMPTS[:5], np.random.default_rng(0), k=16, decoding=Decoding(beams=width)
+    )
+    logp = lm.logprobs(None, [prompt.chat() for prompt in PROMPTS[:5]])[:, 0, : len(FORMS)]
+    assert pool.lengths.shape == (5, min(width, len(FORMS)))
+    np.testing.assert_array_equal(pool.tokens[:, :, 0], np.argsort(-logp, axis=1)[:, :width])
+
+
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(0), Decoding(0.7, 0.9)], ids=str)
 def test_exact_kl_against_enumeration(decoding: Decoding) -> None:
     lm, prompts = TabularModel(), PROMPTS[:8]
