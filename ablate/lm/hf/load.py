@@ -214,7 +214,8 @@ def load_causal(
         memory["device_map"] = device_map
     if quantization is not None:
         _need("bitsandbytes", f"model.quantization: {quantization}")
-        memory["quantization_config"] = BitsAndBytesConfig(
+        bits: Any = BitsAndBytesConfig  # parts of transformers are untyped
+        memory["quantization_config"] = bits(
             load_in_4bit=True, bnb_4bit_quant_type=quantization, bnb_4bit_compute_dtype=dtype
         )
     with _quiet():
