@@ -13,6 +13,7 @@ import numpy as np
 from ablate.effects import words
 from ablate.effects.intervals import t_interval
 from ablate.keys import key_of
+from ablate.methods import DIM
 from ablate.plan import Plan
 from ablate.states import State
 from ablate.store import Store
@@ -73,6 +74,7 @@ def in_words(prediction: Prediction) -> str:
     for row in prediction.rows:
         if row.get("m_ts") is not None and row.get("m_p") is not None:
             name = " x ".join(row["point"][dim] for dim in ("label_shift", "selector", "objective"))
+            name = f"{row['point'][DIM]}: {name}" if DIM in row["point"] else name
             kl = row.get("kl_shift")
             values = 100 * (row["m_ts"] - row["m_p"]), float("nan") if kl is None else kl
             cells[row["behavior"], name][row["organism"]].append(values)
