@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ablate import cube
-from ablate.effects import caption, words
+from ablate.effects import METHODS, caption, words
 from ablate.effects.intervals import Interval
 from ablate.findings import KINDS, Findings, Kind, frame_of
 from ablate.reports.table import render
@@ -49,7 +49,7 @@ def text(found: Findings) -> str:
     for verdict in found.verdicts:
         about = f"{verdict.behavior}: " if len(found.verdicts) > 1 else ""
         out += ["", f"VERDICT  {about}{verdict.sentence}"]
-    main = [name for name in MAIN if name != "shares" or "method" not in found.dims]  # a method has its own split
+    main = [name for name in MAIN if name != "shares" or METHODS not in found.dims]  # a method has its own split
     return "\n".join([*out, *(f"no {name}: {found.refused[name]}" for name in main if name in found.refused)]) + "\n"
 
 

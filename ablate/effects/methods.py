@@ -23,6 +23,9 @@ from ablate.effects.signflip import sign_flip
 from ablate.effects.verdict import Verdict, verdict
 from ablate.errors import StudyError
 
+DIM = "method_name"
+"""The dimension of a cube whose levels are methods; ``method`` is a word that `xarray.Dataset.sel` keeps for itself."""
+
 Subset = tuple[str, ...]
 """Mechanisms that are at the method's level, the others at their null level."""
 
@@ -34,7 +37,8 @@ def methods(cube: xr.DataTree) -> pd.DataFrame:
     that of the null control (or, where methods are isolated, of the cell with every mechanism off and as many
     candidates), paired within organism and training seed, averaged over seeds, then over organisms, with 95% t limits
     ``low, high`` over organisms; ``p`` two-sided sign-flip, ``p_adjusted`` max-T over the methods of a behavior.
-    ``capability_pp`` with ``capability_low, capability_high`` is the same of capability. ``organisms``: J.
+    ``capability_pp`` with ``capability_low, capability_high`` is the same of capability, NaN where that is not
+    measured. ``organisms``: J.
 
     Raises:
         StudyError: a cube without methods; what `contrasts` refuses.
@@ -88,7 +92,7 @@ def isolated(cube: xr.DataTree) -> pd.DataFrame:
         (factor, str(method)): str(level)
         for factor in CAUSES
         if f"method_{factor}" in data.coords
-        for method, level in zip(data["method"].values, data[f"method_{factor}"].values, strict=True)
+        for method, level in zip(data[DIM].values, data[f"method_{factor}"].values, strict=True)
     }
 
     def rows(block: Block) -> pd.DataFrame:
@@ -128,9 +132,9 @@ def method_verdicts(cube: xr.DataTree, family: Family = None, **bars: float) -> 
     split = data.sizes["label_shift"] > 1
     table = isolated(cube) if split else methods(cube)
     found = []
-    for i, name in enumerate(data["method"].values.tolist()):
+    for i, name in enumerate(data[DIM].values.tolist()):
         rows = table[table["method"] == name]
-        causes = {v.behavior: v for v in verdict(data.isel(method=[i]), family, **bars)} if split else {}
+        causes = {v.behavior: v for v in verdict(data.isel({DIM: [i]}), family, **bars)} if split else {}
         settings = list(table.columns[: list(table.columns).index("method")])
         for place, own in rows.groupby(settings, sort=False):
             about = ", ".join([str(name), *map(str, place)])
@@ -144,7 +148,7 @@ def method_verdicts(cube: xr.DataTree, family: Family = None, **bars: float) -> 
 
 
 def _of_methods(cube: xr.DataTree) -> None:
-    if "method" not in cube.dims:
+    if DIM not in cube.dims:
         raise StudyError("the study compares no methods; name some under `method` or `isolate` in its factors")
 
 
@@ -223,7 +227,7 @@ def _dividend(value: Mapping[Subset, FloatArray], subset: Subset) -> FloatArray:
 def _setting(block: Block, cell: Sequence[int]) -> dict[str, str]:
     """The method, and before it the levels of other swapped options."""
     names = {factor: block.levels[factor][level] for factor, level in zip(list(block.levels)[3:], cell, strict=True)}
-    method = names.pop("method")
+    method = names.pop(DIM)
     return {**{factor: name for factor, name in names.items() if factor in block.several}, "method": method}
 
 

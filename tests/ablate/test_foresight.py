@@ -11,7 +11,7 @@ import pytest
 from laboratory import Quiet, cube_of, run, study
 
 from ablate.errors import StudyError
-from ablate.foresight import in_words
+from ablate.foresight import Prediction, in_words
 from ablate.store import Store
 from ablate.workflow import label_study
 
@@ -68,6 +68,21 @@ def test_in_words(tmp_path: Path) -> None:
     assert clean.startswith("tabular: ")
     assert clean.endswith("risk falls")
     assert " pp" in clean
+
+
+def test_methods_are_told_apart() -> None:
+    """Two methods have mechanisms of the same name, off and on, and labels of their own."""
+    point = {"label_shift": "method", "selector": "method", "objective": "method"}
+    rows = tuple(
+        {"behavior": "tabular", "organism": i, "point": {**point, "method_name": name}, "m_p": 0.5, "m_ts": m + i / 100}
+        for name, m in (("bct", 0.7), ("cleaned", 0.1))
+        for i in (0, 1)
+    )
+    lines = [" ".join(line.split()) for line in in_words(Prediction(Path("x.json"), "0" * 64, rows)).splitlines()]
+    assert lines[1].startswith("tabular: bct: method x method x method +20.5 pp [")
+    assert lines[1].endswith("nan risk rises")
+    assert lines[2].startswith("tabular: cleaned: method x method x method -39.5 pp [")
+    assert lines[2].endswith("nan risk falls")
 
 
 def test_where_no_labels_can_be_made_it_says_why(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 import xarray as xr
 from laboratory import cube_of, run, study, with_plugins
 
-from ablate import api
+from ablate import api, effects
 from ablate.errors import StudyError
 from ablate.findings import Findings, find, frame_of
+from ablate.methods import DIM
 from ablate.options import Analysis
 from ablate.summary import rendered
 
@@ -93,7 +94,7 @@ def test_a_mechanism_that_a_method_lacks_is_the_same_run(
     cubes: dict[str, xr.DataTree], found: dict[str, Findings]
 ) -> None:
     """Greedy self-training selects nothing: its runs with the selector on are those with it off."""
-    root = cubes["isolate"].to_dataset().sel({"method": "greedy_self_training"})
+    root = cubes["isolate"].to_dataset().sel(method_name="greedy_self_training")
     off, on = (root.sel(selector=level) for level in ("first", "method"))
     for name in ("key_pool", "key_labels", "key_train", "risk_delta"):
         np.testing.assert_array_equal(off[name], on[name])
@@ -183,9 +184,13 @@ def test_what_was_found_lies_in_the_cube(cubes: dict[str, xr.DataTree], found: d
     assert [str(name) for name in stored["behavior"].values] == ["cleaned, tabular", "greedy_self_training, tabular"]
     removed = cubes["isolate"]["/analysis/isolate"]["removed_pp"]
     np.testing.assert_array_equal(removed.values, found["isolate"].frames["isolate"]["removed_pp"])
-    own = cubes["isolate"].to_dataset().sel({"method": "cleaned"})
+    own = cubes["isolate"].to_dataset().sel(method_name="cleaned")
     assert [str(own[f"method_{name}"].values) for name in ("label_shift", "selector", "objective")] == [
         "clean_view",
         "random",
         "sft",
     ]
+
+
+def test_the_cube_and_its_tables_call_the_methods_by_one_word() -> None:
+    assert effects.METHODS == DIM

@@ -52,7 +52,7 @@ def test_methods_as_a_whole() -> None:
         ("label_shift", "label_shift", ("method",)),
         ("selector", "selector", ("method",)),
         ("objective", "objective", ("method",)),
-        ("factors.method", "method", ("self_certainty", "dual_decoding(scorer=length)")),
+        ("factors.method", "method_name", ("self_certainty", "dual_decoding(scorer=length)")),
     ]
     assert not any(axis.organism for axis in study.axes)
 
@@ -63,7 +63,7 @@ def test_methods_taken_apart() -> None:
         ("label_shift", "label_shift", ("none", "method")),
         ("selector", "selector", ("first", "method")),
         ("objective", "objective", ("sft", "method")),
-        ("factors.method", "method", ("self_certainty", "bct")),
+        ("factors.method", "method_name", ("self_certainty", "bct")),
         ("labels.candidates", "candidates", (2, 8)),
     ]
 
@@ -152,8 +152,8 @@ def test_a_method_of_a_plug_in_whose_level_is_not_there() -> None:
 
 
 def test_a_declared_family_may_name_methods_that_run_as_a_whole() -> None:
-    study = of("factors: {method: {swap: [bct, self_certainty]}}\nanalysis: {family: [method]}")
-    assert study.options.analysis.family == ("method",)
+    study = of("factors: {method: {swap: [bct, self_certainty]}}\nanalysis: {family: [method_name]}")
+    assert study.options.analysis.family == ("method_name",)
 
 
 # The schema
@@ -211,7 +211,7 @@ def test_an_editor_and_the_engine_agree(factors: Any, valid: bool) -> None:
 def test_a_run_has_the_levels_of_its_method() -> None:
     study = of("factors: {method: {swap: [self_certainty, bct]}}\nlabels: {candidates: 6}")
     whole = dict.fromkeys(MECHANISMS, "method")
-    sampled, pulled = (at(study, method=name, **whole) for name in ("self_certainty", "bct"))
+    sampled, pulled = (at(study, method_name=name, **whole) for name in ("self_certainty", "bct"))
     assert levels_of(sampled) == ("nucleus(temperature=0.7)", "argmax(mean_logprob)", "sft(on=all)")
     assert levels_of(pulled) == ("none", "first", "bct(alignment=tail, teacher=live)")
     assert (sampled.labels.candidates, pulled.labels.candidates) == (4, 6), (
@@ -233,7 +233,7 @@ def test_a_run_has_the_levels_of_its_method() -> None:
 def test_a_mechanism_is_off_or_on(on: tuple[str, ...], levels: tuple[str, ...]) -> None:
     study = of("factors: {isolate: {self_certainty: {k: 5}}}")
     null = {"label_shift": "none", "selector": "first", "objective": "sft"}
-    options = at(study, method="self_certainty(k=5)", **{**null, **dict.fromkeys(on, "method")})
+    options = at(study, method_name="self_certainty(k=5)", **{**null, **dict.fromkeys(on, "method")})
     assert levels_of(options) == levels
     assert options.labels.candidates == 5, "with every mechanism off there are as many candidates as with all on"
 
@@ -243,7 +243,7 @@ def test_candidates_that_are_swapped_win() -> None:
     whole = dict.fromkeys(MECHANISMS, "method")
     for method in ("self_certainty", "bct"):
         for candidates in (2, 8):
-            assert at(study, method=method, candidates=candidates, **whole).labels.candidates == candidates
+            assert at(study, method_name=method, candidates=candidates, **whole).labels.candidates == candidates
 
 
 def test_without_a_method_every_mechanism_is_null() -> None:

@@ -222,6 +222,8 @@ CHANGES: dict[str, tuple[str, set[str]]] = {
     "model.dtype": ("float32", ALL),
     "model.revision": ("v2", ALL),
     "model.trust_remote_code": ("true", ALL),
+    "model.device_map": ("auto", ALL),
+    "model.quantization": ("nf4", ALL),
     "organism.behavior": ("sycophancy", ALL),
     "organism.risk": ("0.4", ORGANISM),
     "organism.tolerance": ("0.2", ORGANISM),

@@ -17,7 +17,7 @@ from ablate.effects.worlds import world
 from ablate.errors import StudyError
 
 MECHANISMS = ("label_shift", "selector", "objective")
-DIMS = ("organism", *MECHANISMS, "method", "candidates", "seed")
+DIMS = ("organism", *MECHANISMS, "method_name", "candidates", "seed")
 
 
 def cube_of(v, *, lacks=(), names=None, behaviors=("sycophancy",), null=None, capability=None, attrs=None):
@@ -52,7 +52,7 @@ def cube_of(v, *, lacks=(), names=None, behaviors=("sycophancy",), null=None, ca
         coords={
             **dict(zip(MECHANISMS, map(list, swapped), strict=True)),
             "organism": list(range(organisms)),
-            "method": list(names or [f"m{i}" for i in range(method)]),
+            "method_name": list(names or [f"m{i}" for i in range(method)]),
             "candidates": list(range(2, 2 + candidates)),
             "seed": list(range(seeds)),
             "behavior": ("organism", np.repeat(list(behaviors), organisms // len(behaviors))),
@@ -215,7 +215,7 @@ class TestIsolated:
     def test_a_missing_run_is_missing_and_not_zero(self):
         v = drawn(seeds=1)
         tree = cube_of(v)
-        tree["status"][{"organism": 0, "label_shift": 1, "selector": 1, "objective": 1, "method": 0}] = 2
+        tree["status"][{"organism": 0, "label_shift": 1, "selector": 1, "objective": 1, "method_name": 0}] = 2
         found, whole = by_part(isolated(tree)), by_part(isolated(cube_of(v)))
         assert found.loc["total", "effect_pp"] == pytest.approx(worth(v, 0, MECHANISMS)[1:].mean(), abs=1e-12)
         assert found["organisms"].to_dict() == dict.fromkeys(found.index, 6) | {
@@ -225,7 +225,7 @@ class TestIsolated:
 
     def test_a_cell_that_no_organism_has(self):
         tree = cube_of(drawn())
-        tree["status"][{"label_shift": 1, "selector": 1, "objective": 1, "method": 0}] = 2
+        tree["status"][{"label_shift": 1, "selector": 1, "objective": 1, "method_name": 0}] = 2
         found = by_part(isolated(tree))
         assert found.loc["total", ["effect_pp", "low", "high", "p", "p_adjusted"]].isna().all()
         assert found.loc["total", "organisms"] == 0
@@ -235,7 +235,7 @@ class TestIsolated:
         tree = cube_of(drawn())
         assert set(isolated(tree)["level"]) == {""}, "a cube that does not say"
         points = {"method_label_shift": ["clean_view", "greedy"], "method_selector": ["first", "majority"]}
-        named = tree.to_dataset().assign_coords({name: ("method", own) for name, own in points.items()})
+        named = tree.to_dataset().assign_coords({name: ("method_name", own) for name, own in points.items()})
         levels = by_part(isolated(xr.DataTree(named)), "m1")["level"]
         assert {part: level for part, level in levels.items() if level} == {
             "label_shift": "greedy",
@@ -314,7 +314,7 @@ class TestMethods:
     def test_a_missing_run_is_missing_and_not_zero(self):
         v = drawn(seeds=1)[:, :1, :1, :1]
         tree = cube_of(v)
-        tree["status"][{"organism": 0, "method": 1}] = 2
+        tree["status"][{"organism": 0, "method_name": 1}] = 2
         table = methods(tree).set_index("method")
         assert table["organisms"].to_dict() == {"m0": 7, "m1": 6}
         assert table.loc["m1", "effect_pp"] == pytest.approx(v[1:, 0, 0, 0, 1].mean(), abs=1e-12)
