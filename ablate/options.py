@@ -118,9 +118,7 @@ class Labels(Section):
     """The pool that labels are selected from."""
 
     prompts: int = Field(96, ge=1, description="label prompts")
-    candidates: int = Field(
-        4, ge=1, description="candidate answers to a prompt; a method has its own, unless swapped"
-    )
+    candidates: int = Field(4, ge=1, description="candidate answers to a prompt; a method has its own, unless swapped")
     max_tokens: int = Field(16, ge=1, description="longest answer, in tokens")
     match: Match | None = Field(None, description="tune the strength of every label shift to one KL; null leaves it")
 
