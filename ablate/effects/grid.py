@@ -17,7 +17,7 @@ from ablate.errors import StudyError
 class Grid:
     """Runs in pp, [organism, label_shift, selector, objective, seed], with no gap.
 
-    ``active`` marks the label shifts under which selection can act. ``notes`` say what was left out.
+    ``active`` marks the label shifts under which selection can act, all where one selector is left. ``notes`` say what was left out.
     """
 
     runs: FloatArray
@@ -63,7 +63,9 @@ def balanced(block: Block, strata: Sequence[tuple[int, ...]]) -> Grid:
         if complete.sum() < 2:
             raise StudyError(f"{found}; at least 2 are needed")
         notes.append(found)
-    active = np.asarray(acts[:, shifts][:, :, selectors][:, :, 1:].any(axis=(0, 2)))
+    active = np.ones(len(shifts), bool)  # where no selector is compared, none is lost under any label shift
+    if len(selectors) > 1:
+        active = np.asarray(acts[:, shifts][:, :, selectors][:, :, 1:].any(axis=(0, 2)))
     return Grid(runs[complete], names["label_shift"], names["selector"], active, tuple(notes))
 
 

@@ -152,7 +152,7 @@ def _of_stratum(cube: xr.DataTree, block: Block, stratum: tuple[int, ...], sampl
 def _runs(cube: xr.DataTree, block: Block, stratum: tuple[int, ...], samples: int | None) -> _Runs:
     there = np.isfinite(block.response)
     grid = balanced(replace(block, response=np.where(there, block.response, 0.0)), [stratum])
-    shifts = grid.active if len(grid.selectors) > 1 else np.ones(len(grid.shifts), bool)
+    shifts = grid.active
 
     def placed(values: FloatArray) -> FloatArray:
         """Values of every run [organism, *levels, seed] on the same levels as the grid, gaps as 0."""

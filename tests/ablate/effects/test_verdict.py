@@ -56,6 +56,20 @@ class TestSimulation:
         seen = causes(15, organisms=8, objectives=("sft", "bct"), objective=(0, 15))
         assert seen["objective"] >= 13
 
+    def test_an_objective_is_named_where_one_selector_is_held(self):
+        seen = causes(15, organisms=8, selectors=("first",), objectives=("sft", "bct"), objective=(0, 15))
+        assert seen["objective"] >= 13
+
+    def test_a_label_shift_that_needs_the_objective_is_no_single_cause(self):
+        seen = Counter()
+        for seed in range(10):
+            cube = world(seed, organisms=8, selectors=("first",), objectives=("sft", "bct"), objective=(0, 0))
+            both = (cube["label_shift"] == cube["label_shift"][1]) & (cube["objective"] == "bct")
+            moved = cube.assign({name: cube[name] - 0.25 * both for name in ("risk_after", "risk_delta")})
+            seen[judge(moved.transpose(*cube["risk_delta"].dims, ...)).cause] += 1
+        assert seen["label_shift"] + seen["objective"] + seen["none"] == 0
+        assert seen["joint"] >= 8
+
     def test_small_effects_of_precise_organisms_are_none(self):
         assert causes(20, organisms=8, org_shift=0.5, org_selector=0.5, noise=0.7, shift=(0, 1, 1)) == {"none": 20}
 
