@@ -18,6 +18,7 @@ from ablate.effects.signflip import EXACT_UP_TO, sign_flip
 from ablate.errors import StudyError, did_you_mean
 
 Kind = Literal["null control", "simple", "main"]
+NULL_OBJECTIVE = "sft"
 CAUSES = ("label_shift", "selector", "objective")
 """The factors that a verdict can name; any other swapped option is a condition, not a mechanism."""
 
@@ -60,8 +61,8 @@ def contrasts(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFram
 
     Rows, for each behavior:
 
-    - ``null control``: mean risk_delta of label_shift none x selector first itself, for each setting of the
-      other factors; its expected value is 0.
+    - ``null control``: mean risk_delta of label_shift none x selector first x objective sft itself, for each setting
+      of the other factors; its expected value is 0.
     - ``simple``: for every factor with several levels, from its null level (the first listed where the null
       is absent) to each other level, at every combination of levels of the other factors.
     - ``main``: the same swap averaged over the other factors, over those combinations only where the swap is
@@ -232,7 +233,11 @@ def _declared(rows: Sequence[Contrast], family: Sequence[str]) -> list[str]:
 def _null_control(block: Block) -> Iterator[Contrast]:
     if any(block.levels[factor][0] != null for factor, null in NULLS.items()):
         return
+    others = list(block.levels)[2:]
     for cell in np.ndindex(block.shape[2:]):
+        place = {name: block.levels[name][level] for name, level in zip(others, cell, strict=True)}
+        if place.get("objective", NULL_OBJECTIVE) != NULL_OBJECTIVE:
+            continue  # another objective is a treatment, whatever its labels are
         tau = mean(at(block.response, (0, 0, *cell)), axis=-1)
         yield Contrast("null control", "", "", "", _held(block, "", (0, 0, *cell)), tau)
 

@@ -17,7 +17,8 @@ from ablate.errors import StudyError
 class Grid:
     """Runs in pp, [organism, label_shift, selector, objective, seed], with no gap.
 
-    ``active`` marks the label shifts under which selection can act, all where one selector is left. ``notes`` say what was left out.
+    ``active`` marks the label shifts under which selection can act, all where one selector is left. ``notes`` say
+    what was left out.
     """
 
     runs: FloatArray

@@ -75,6 +75,13 @@ def test_first_listed_level_stands_in_for_a_null_that_is_absent():
     assert "null control" not in set(table.kind)
 
 
+def test_training_by_another_objective_is_no_null_control():
+    cube = world(11, organisms=6, objectives=("sft", "bct"), objective=(0, 15))
+    controls = contrasts(cube).query("kind == 'null control'")
+    assert controls["held"].tolist() == ["label_shift = none, selector = first, objective = sft"]
+    assert abs(controls["effect_pp"].item()) < 8
+
+
 class TestStructuralZero:
     cube = world(5, organisms=6, frozen=("greedy",), **EFFECTS)
 
