@@ -13,9 +13,10 @@ import xarray as xr
 from ablate import cube as cubes
 from ablate import registry
 from ablate.api import Column, Evaluation, FloatArray, mean_outcome
-from ablate.methods import DIM, METHOD, point
+from ablate.methods import METHOD, point
 from ablate.options import DEFAULT_LEVELS
 from ablate.plan import Plan, level, measures_of
+from ablate.records import METHOD_NAME
 from ablate.stages import checked, read_evaluation
 from ablate.states import State
 from ablate.store import Store
@@ -96,7 +97,7 @@ class Collector:
         methods = [method for axis in self.plan.axes if axis.path == METHOD for method in axis.levels]
         return {
             f"method_{family}": (
-                DIM,
+                METHOD_NAME,
                 np.array([point(method)[family].label for method in methods], object),
                 cubes.text_attrs(f"the method's own {family}"),
             )

@@ -17,6 +17,7 @@ from ablate.effects.dose import adjusted
 from ablate.effects.families import declared
 from ablate.errors import StudyError, did_you_mean
 from ablate.options import Analysis
+from ablate.records import METHOD_NAME
 
 Kind = Literal[
     "methods",
@@ -54,12 +55,12 @@ class Findings:
 def find(tree: xr.DataTree, bars: Analysis) -> Findings:
     """Everything that is said about a cube; what cannot be computed is refused with its reason."""
     found = Findings(dims=tuple(map(str, tree.dims)))
-    for name in ("controls", *(kind for kind in KINDS if kind not in OF_METHODS or effects.METHODS in tree.dims)):
+    for name in ("controls", *(kind for kind in KINDS if kind not in OF_METHODS or METHOD_NAME in tree.dims)):
         try:
             found.frames[name] = frame_of(tree, name)
         except StudyError as error:
             found.refused[name] = str(error)
-    judge = effects.method_verdicts if effects.METHODS in tree.dims else effects.verdict
+    judge = effects.method_verdicts if METHOD_NAME in tree.dims else effects.verdict
     try:
         return replace(found, verdicts=tuple(judge(tree, **bars.model_dump())))
     except StudyError as error:

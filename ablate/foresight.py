@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ablate.keys import key_of
-from ablate.methods import DIM
 from ablate.plan import Plan
+from ablate.records import METHOD_NAME
 from ablate.states import State
 from ablate.store import Store
 
@@ -75,7 +75,7 @@ def in_words(prediction: Prediction) -> str:
     for row in prediction.rows:
         if row.get("m_ts") is not None and row.get("m_p") is not None:
             name = " x ".join(row["point"][dim] for dim in ("label_shift", "selector", "objective"))
-            name = f"{row['point'][DIM]}: {name}" if DIM in row["point"] else name
+            name = f"{row['point'][METHOD_NAME]}: {name}" if METHOD_NAME in row["point"] else name
             kl = row.get("kl_shift")
             values = 100 * (row["m_ts"] - row["m_p"]), float("nan") if kl is None else kl
             cells[row["behavior"], name][row["organism"]].append(values)

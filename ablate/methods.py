@@ -19,9 +19,6 @@ OF_METHOD = "method"
 METHOD = "factors.method"
 """The path of the factor whose levels are methods."""
 
-DIM = "method_name"
-"""What the cube calls it: ``method`` is a word that `xarray.Dataset.sel` keeps for itself."""
-
 
 @cache
 def point(method: Level) -> dict[str, Any]:

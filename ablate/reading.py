@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from ablate.errors import StudyMistakes, did_you_mean
 from ablate.levels import Level, plain_node, read_level
-from ablate.methods import DIM, METHOD, OF_METHOD, point
+from ablate.methods import METHOD, OF_METHOD, point
 from ablate.options import DEFAULT_LEVELS, SECTIONS, SWAPPABLE, Model, Options, Section, label_of
+from ablate.records import METHOD_NAME
 from ablate.wording import report, show, unknown
 from ablate.yamlfile import Faults, Node, Place, parse
 
@@ -208,7 +209,8 @@ def _check_family(root: Node, axes: Axes, faults: Faults) -> None:
             continue
         levels = [level for level in written if not isinstance(level, Level) or level.name]
         if len(levels) > 1 and path.split(".")[0] not in ("model", "organism"):
-            labels, factor = [label_of(level) for level in levels], DIM if path == METHOD else path.rpartition(".")[2]
+            labels = [label_of(level) for level in levels]
+            factor = METHOD_NAME if path == METHOD else path.rpartition(".")[2]
             start = next((label for label in labels if label == DEFAULT_LEVELS.get(path)), labels[0])
             known += [factor, *(f"{factor} {start} -> {label}" for label in labels if label != start)]
     for item in node.value if node is not None and isinstance(node.value, list) else []:

@@ -24,6 +24,10 @@ Weights = Mapping[str, FloatArray]
 """A trained difference to the base model (an adapter, a table), by parameter name."""
 
 
+METHOD_NAME = "method_name"
+"""What the cube calls the factor whose levels are methods: ``method`` is a word that `xarray.Dataset.sel` keeps."""
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A published method: a level of each mechanism as a study writes it; ``candidates`` None leaves the study's."""

@@ -19,9 +19,10 @@ from pydantic import BaseModel
 from ablate.errors import StudyError, did_you_mean
 from ablate.keys import key_of
 from ablate.levels import Level
-from ablate.methods import DIM, METHOD, OF_METHOD, point
+from ablate.methods import METHOD, OF_METHOD, point
 from ablate.options import DEFAULT_LEVELS, Model, Options, label_of
 from ablate.reading import read
+from ablate.records import METHOD_NAME
 from ablate.yamlfile import to_text
 
 MAX_BYTES = 1_000_000
@@ -218,7 +219,7 @@ def _stem(path: str) -> str:
 
 def _dims(paths: Iterable[str]) -> dict[str, str]:
     """The last part of each path, or the whole path where that part is taken."""
-    last = {path: DIM if path == METHOD else path.rsplit(".", 1)[-1] for path in paths}
+    last = {path: METHOD_NAME if path == METHOD else path.rsplit(".", 1)[-1] for path in paths}
     counts = Counter(last.values())
     return {path: path.replace(".", "_") if counts[dim] > 1 or dim in _TAKEN else dim for path, dim in last.items()}
 

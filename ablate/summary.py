@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ablate import cube
-from ablate.effects import METHODS, caption, words
+from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
 from ablate.findings import KINDS, Findings, Kind, frame_of
+from ablate.records import METHOD_NAME
 from ablate.reports.table import render
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def text(found: Findings) -> str:
     for verdict in found.verdicts:
         about = f"{verdict.behavior}: " if len(found.verdicts) > 1 else ""
         out += ["", f"VERDICT  {about}{verdict.sentence}"]
-    main = [name for name in MAIN if name != "shares" or METHODS not in found.dims]  # a method has its own split
+    main = [name for name in MAIN if name != "shares" or METHOD_NAME not in found.dims]  # a method has its own split
     return "\n".join([*out, *(f"no {name}: {found.refused[name]}" for name in main if name in found.refused)]) + "\n"
 
 

@@ -12,7 +12,6 @@ from ablate.effects.itemnoise import item_noise
 from ablate.effects.labels import label_terms
 from ablate.effects.linear import anova, ss
 from ablate.effects.mediation import mediated, mediation
-from ablate.effects.methods import DIM as METHODS
 from ablate.effects.methods import isolated, method_verdicts, methods
 from ablate.effects.missing import bounds, failure_check, missing
 from ablate.effects.prediction import prediction
@@ -26,7 +25,6 @@ from ablate.effects.variance import variance
 from ablate.effects.verdict import Gate, Verdict, verdict
 
 __all__ = [
-    "METHODS",
     "Gate",
     "Interval",
     "SignFlip",

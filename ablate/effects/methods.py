@@ -22,9 +22,7 @@ from ablate.effects.sentences import NOUNS, limited
 from ablate.effects.signflip import sign_flip
 from ablate.effects.verdict import Verdict, verdict
 from ablate.errors import StudyError
-
-DIM = "method_name"
-"""The dimension of a cube whose levels are methods; ``method`` is a word that `xarray.Dataset.sel` keeps for itself."""
+from ablate.records import METHOD_NAME
 
 Subset = tuple[str, ...]
 """Mechanisms that are at the method's level, the others at their null level."""
@@ -92,7 +90,7 @@ def isolated(cube: xr.DataTree) -> pd.DataFrame:
         (factor, str(method)): str(level)
         for factor in CAUSES
         if f"method_{factor}" in data.coords
-        for method, level in zip(data[DIM].values, data[f"method_{factor}"].values, strict=True)
+        for method, level in zip(data[METHOD_NAME].values, data[f"method_{factor}"].values, strict=True)
     }
 
     def rows(block: Block) -> pd.DataFrame:
@@ -132,9 +130,9 @@ def method_verdicts(cube: xr.DataTree, family: Family = None, **bars: float) -> 
     split = data.sizes["label_shift"] > 1
     table = isolated(cube) if split else methods(cube)
     found = []
-    for i, name in enumerate(data[DIM].values.tolist()):
+    for i, name in enumerate(data[METHOD_NAME].values.tolist()):
         rows = table[table["method"] == name]
-        causes = {v.behavior: v for v in verdict(data.isel({DIM: [i]}), family, **bars)} if split else {}
+        causes = {v.behavior: v for v in verdict(data.isel({METHOD_NAME: [i]}), family, **bars)} if split else {}
         settings = list(table.columns[: list(table.columns).index("method")])
         for place, own in rows.groupby(settings, sort=False):
             about = ", ".join([str(name), *map(str, place)])
@@ -148,7 +146,7 @@ def method_verdicts(cube: xr.DataTree, family: Family = None, **bars: float) -> 
 
 
 def _of_methods(cube: xr.DataTree) -> None:
-    if DIM not in cube.dims:
+    if METHOD_NAME not in cube.dims:
         raise StudyError("the study compares no methods; name some under `method` or `isolate` in its factors")
 
 
@@ -227,7 +225,7 @@ def _dividend(value: Mapping[Subset, FloatArray], subset: Subset) -> FloatArray:
 def _setting(block: Block, cell: Sequence[int]) -> dict[str, str]:
     """The method, and before it the levels of other swapped options."""
     names = {factor: block.levels[factor][level] for factor, level in zip(list(block.levels)[3:], cell, strict=True)}
-    method = names.pop(DIM)
+    method = names.pop(METHOD_NAME)
     return {**{factor: name for factor, name in names.items() if factor in block.several}, "method": method}
 
 

@@ -222,7 +222,7 @@ def test_isolate_takes_methods_apart_without_a_file(ablate: Any) -> None:
     assert "VERDICT  dual_decoding(scorer=mean_logprob), tabular: Of dual_decoding(scorer=mean_logprob)'s " in said.out
     assert "undetermined: no 5% verdict is possible with 2 valid organisms" in said.out
     sizes = cube_of(folder).sizes
-    assert [sizes[name] for name in ("organism", "label_shift", "selector", "objective", "method")] == [2] * 5
+    assert [sizes[name] for name in ("organism", "label_shift", "selector", "objective", "method_name")] == [2] * 5
     table = ablate("table", folder, "--kind", "isolate")
     assert (table.code, table.err) == (0, "")
     assert "added to nothing, pp" in table.out

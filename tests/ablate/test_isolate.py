@@ -12,10 +12,9 @@ import pytest
 import xarray as xr
 from laboratory import cube_of, run, study, with_plugins
 
-from ablate import api, effects
+from ablate import api
 from ablate.errors import StudyError
 from ablate.findings import Findings, find, frame_of
-from ablate.methods import DIM
 from ablate.options import Analysis
 from ablate.summary import rendered
 
@@ -190,7 +189,3 @@ def test_what_was_found_lies_in_the_cube(cubes: dict[str, xr.DataTree], found: d
         "random",
         "sft",
     ]
-
-
-def test_the_cube_and_its_tables_call_the_methods_by_one_word() -> None:
-    assert effects.METHODS == DIM
