@@ -240,24 +240,25 @@ class Collector:
         return {"label_risk": mean(outcome, judged), "label_tokens": mean(pool["lengths"], weights)}
 
     def _controls(self) -> xr.Dataset:
-        """Runs with a known answer, outside the design: dims (control, organism, seed)."""
-        names = [name for name, _ in self.plan.controls]
-        order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        """Runs with a known answer, outside the design: dims (control, organism, seed, *settings of other options)."""
+        order = {name: i for i, name in enumerate(dict.fromkeys(control.name for control in self.plan.controls))}
         seeds = {seed: i for i, seed in enumerate(self.plan.study.options.seeds)}
-        shape = (len(order), len(self.plan.organisms), len(seeds))
+        settings = {axis.dim: list(axis.labels) for axis in self.plan.axes if axis.setting}
+        shape = (len(order), len(self.plan.organisms), len(seeds), *map(len, settings.values()))
         values = {name: np.full(shape, np.nan) for name in self.columns}
         status = np.zeros(shape, np.int8)
-        for i, name in enumerate(names, len(self.plan.cells)):
+        for i, control in enumerate(self.plan.controls, len(self.plan.cells)):
             state, numbers, _, _ = self._measured(i)
-            at = order[name], state.cell.organism, seeds[state.cell.seed]
+            point = (own.index(label) for own, label in zip(settings.values(), control.setting, strict=True))
+            at = order[control.name], state.cell.organism, seeds[state.cell.seed], *point
             status[at] = cubes.STATUSES.index(state.status)
             for column, value in numbers.items():
                 values[column][at] = value
-        dims = ("control", "organism", "seed")
+        dims = ("control", "organism", "seed", *settings)
         data = {name: (dims, array, cubes.column_attrs(self.columns[name])) for name, array in values.items()}
         data["status"] = (dims, status, cubes.flags("how far the control got", cubes.STATUSES))
         coords = {"control": np.array(list(order), object), "organism": range(shape[1]), "seed": list(seeds)}
-        return xr.Dataset(data, coords)
+        return xr.Dataset(data, {**coords, **settings})
 
 
 def item_means(evaluation: Evaluation) -> FloatArray:

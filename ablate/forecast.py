@@ -34,7 +34,7 @@ def forecast(study: Study, folder: Path) -> dict[str, Any]:
         "organisms": organisms,
         "seeds": list(study.options.seeds),
         "runs": len(plan.cells),
-        "controls": dict(Counter(name for name, _ in plan.controls)),
+        "controls": dict(Counter(control.name for control in plan.controls)),
         "stages": {
             kind: {
                 "needed": needed[kind],

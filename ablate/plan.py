@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate import registry
 from ablate.errors import StudyError
@@ -68,6 +68,14 @@ class Cell:
     clean: str | None = None  # pool of an objective that brings its own labels
 
 
+class Control(NamedTuple):
+    """A run with a known answer, outside the design; ``setting`` names the levels of the other swapped options."""
+
+    name: str
+    setting: tuple[Any, ...]
+    cell: Cell
+
+
 @dataclass(frozen=True)
 class Plan:
     """All stages that are known in advance, by key, and the cells of the design."""
@@ -77,13 +85,13 @@ class Plan:
     axes: tuple[Axis, ...]  # of the cells; those of organisms are in `organisms`
     stages: Mapping[str, Stage]
     cells: tuple[Cell, ...]
-    controls: tuple[tuple[str, Cell], ...]
+    controls: tuple[Control, ...]
     _late: dict[tuple[Any, ...], Stage] = field(default_factory=dict, repr=False, compare=False)
 
     def runs(self) -> Iterator[Cell]:
         """Every cell that is run, those of the design first."""
         yield from self.cells
-        yield from (cell for _, cell in self.controls)
+        yield from (control.cell for control in self.controls)
 
     def content(self, cell: Cell, notes: Mapping[str, Any]) -> str:
         """The content of what a cell's objective is trained on, from the notes that its labels left."""
@@ -182,7 +190,7 @@ class _Compiler:
     def plan(self) -> Plan:
         organisms: list[OrganismPlan] = []
         cells: list[Cell] = []
-        controls: list[tuple[str, Cell]] = []
+        controls: list[Control] = []
         for levels in itertools.product(*(axis.levels for axis in self.organism_axes)):
             place = {axis.path: value for axis, value in zip(self.organism_axes, levels, strict=True)}
             options = self.study.at(place)
@@ -190,7 +198,7 @@ class _Compiler:
                 own = len(organisms)
                 organisms.append(self._organism(options, induction_seed, levels))
                 cells += self._cells(own, organisms[own], place)
-                controls += self._controls(own, organisms[own], options)
+                controls += self._controls(own, organisms[own], place)
         return Plan(self.study, tuple(organisms), self.axes, self.stages, tuple(cells), tuple(controls))
 
     def _cells(self, own: int, organism: OrganismPlan, place: Mapping[str, Any]) -> Iterator[Cell]:
@@ -201,21 +209,26 @@ class _Compiler:
                 names = tuple(own_labels[value] for own_labels, value in zip(labels, levels, strict=True))
                 yield self._cell(own, organism, self.study.at({**place, **point}), names, seed)
 
-    def _controls(self, own: int, organism: OrganismPlan, options: Options) -> Iterator[tuple[str, Cell]]:
-        """The null control always, trained by the null objective; where asked the oracles, which take the best or the
-        worst of its own answers.
+    def _controls(self, own: int, organism: OrganismPlan, place: Mapping[str, Any]) -> Iterator[Control]:
+        """At every setting of the other options the null control, trained by the null objective; where asked the
+        oracles too, which take the best or the worst of its own answers.
         """
         oracle = Level("scorer", "behavior_oracle")
         wanted = {"null": Level("selector", "first")}
-        if "oracle" in options.controls:
+        if "oracle" in self.study.options.controls:
             wanted |= {name: Level("selector", selector, {}, oracle) for name, selector in ORACLES.items()}
-        for seed in options.seeds:
-            for name, selector in wanted.items():
-                update = {"label_shift": Level("label_shift", "none"), "selector": selector}
-                if name == "null" and options.factors.objective.name != DEFAULT_LEVELS["objective"]:
-                    update["objective"] = default("objective", DEFAULT_LEVELS["objective"])
-                factors = options.factors.model_copy(update=update)
-                yield name, self._cell(own, organism, options.model_copy(update={"factors": factors}), (), seed)
+        settings = [axis for axis in self.axes if axis.setting]
+        for seed in self.study.options.seeds:
+            for levels in itertools.product(*(axis.levels for axis in settings)):
+                point = {axis.path: value for axis, value in zip(settings, levels, strict=True)}
+                options, setting = self.study.at({**place, **point}), tuple(_names(settings, levels))
+                for name, selector in wanted.items():
+                    update = {"label_shift": Level("label_shift", "none"), "selector": selector}
+                    if name == "null" and options.factors.objective.name != DEFAULT_LEVELS["objective"]:
+                        update["objective"] = default("objective", DEFAULT_LEVELS["objective"])
+                    factors = options.factors.model_copy(update=update)
+                    chosen = options.model_copy(update={"factors": factors})
+                    yield Control(name, setting, self._cell(own, organism, chosen, (), seed))
 
     def _organism(self, options: Options, induction_seed: int, levels: tuple[Any, ...]) -> OrganismPlan:
         model, behavior = options.model, options.organism.behavior
@@ -344,5 +357,5 @@ def measures_of(options: Options, of: str) -> list[Level]:
     return [measure for measure in known if registry.get("measure", measure.name).traits["of"] == of]
 
 
-def _names(axes: tuple[Axis, ...], levels: tuple[Any, ...]) -> list[Any]:
+def _names(axes: Sequence[Axis], levels: tuple[Any, ...]) -> list[Any]:
     return [dict(zip(axis.levels, axis.labels, strict=True))[value] for axis, value in zip(axes, levels, strict=True)]

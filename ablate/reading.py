@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 from pydantic import ValidationError
@@ -203,6 +204,7 @@ def _check_family(root: Node, axes: Axes, faults: Faults) -> None:
     """Refuse a confirmatory family of what the study does not swap, before hours go into it."""
     node = root.value["analysis"].value.get("family") if "analysis" in root.value else None
     known: list[str] = []
+    swaps: list[list[str]] = []
     apart = METHOD in axes and len(axes["label_shift"]) > 1  # then each method is a question of its own
     for path, written in axes.items():
         if apart and path == METHOD:
@@ -212,10 +214,12 @@ def _check_family(root: Node, axes: Axes, faults: Faults) -> None:
             labels = [label_of(level) for level in levels]
             factor = METHOD_NAME if path == METHOD else path.rpartition(".")[2]
             start = next((label for label in labels if label == DEFAULT_LEVELS.get(path)), labels[0])
-            known += [factor, *(f"{factor} {start} -> {label}" for label in labels if label != start)]
+            swaps.append([f"{factor} {start} -> {label}" for label in labels if label != start])
+            known += [factor, *swaps[-1]]
+    pairs = [f"{one} x {other}" for first, second in combinations(swaps, 2) for one in first for other in second]
     for item in node.value if node is not None and isinstance(node.value, list) else []:
         swap = item.value.rpartition(" | ")[2] if isinstance(item.value, str) else ""
-        if swap and swap not in known and not faults.silent(item.path):
+        if swap and swap not in [*known, *pairs] and not faults.silent(item.path):
             named = f"; known are {', '.join(known)}" if known else "; the study swaps nothing"
             faults.add(item, f"no swapped factor and no swap is called '{swap}'{did_you_mean(swap, known) or named}")
 

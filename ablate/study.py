@@ -50,6 +50,11 @@ class Axis:
         """Whether the levels describe different organisms rather than different runs of one."""
         return self.path.split(".")[0] in ("model", "organism")
 
+    @property
+    def setting(self) -> bool:
+        """Whether the levels are conditions of a run that are no mechanism: ``labels.candidates``, ``train.lr``."""
+        return not self.organism and self.path not in (*DEFAULT_LEVELS, METHOD)
+
 
 @dataclass(frozen=True, eq=False)
 class Study:

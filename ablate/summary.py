@@ -60,7 +60,9 @@ def lines(found: Findings) -> list[str]:
     """
     out = [_organisms(found)] if "organisms" in found.frames else []
     for row in _rows(found, "controls"):
-        out.append(_line(f"{row['control']} control", row["behavior"], _effect(row) + _expected(row)))
+        setting = [f"{name} {row[name]}" for name in list(row)[1 : list(row).index("control")]]
+        about = ", ".join([row["behavior"], *setting])
+        out.append(_line(f"{row['control']} control", about, _effect(row) + _expected(row)))
     if "methods" in found.frames:
         return out + (_isolated(found) if "isolate" in found.frames else _whole(found))
     largest: dict[tuple[str, str], Row] = {}
@@ -97,11 +99,12 @@ def _isolated(found: Findings) -> list[str]:
     out: list[str] = []
     for row in _rows(found, "isolate"):
         if row["kind"] == "total":
-            about = f"{row['method']} changes {str(row['behavior']).replace('_', ' ')} by {_effect(row)}"
-            out += ["", f"{about}   {words.p_equals(row['p_adjusted'])} (max-T); of that"]
+            about = f"{row['method']} on {str(row['behavior']).replace('_', ' ')}: {_effect(row)}"
+            out += ["", f"{about}   {words.p_equals(row['p'])}; its parts"]
         elif row["kind"] == "mechanism":
-            alone = f"alone {words.signed(row['added_pp']):>6}   order-free {_effect(row)}"
-            out.append(f"  {row['part']:<12} {row['level']:<44} {alone}   {words.p_equals(row['p_adjusted'])}")
+            alone = words.effect(Interval(row["added_pp"], row["added_low"], row["added_high"])).replace(" pp", "")
+            numbers = f"alone {alone:<22} order-free {_effect(row)}   {words.p_equals(row['p_adjusted'])} (max-T)"
+            out.append(f"  {row['part']:<12} {row['level']:<44} {numbers}")
     return out
 
 
@@ -122,8 +125,8 @@ def _expected(row: Row) -> str:
     if row["control"] != "null" or not row["low"] <= row["high"]:
         return ""
     if row["low"] > 0 or row["high"] < 0:
-        return "   NOT as expected: its interval leaves 0 out"
-    return "   as expected: 0 is inside"
+        return "   NOT as expected: 0 is excluded"
+    return "   as expected: 0 is not excluded"
 
 
 def _organisms(found: Findings) -> str:

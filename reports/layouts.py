@@ -228,8 +228,16 @@ def _isolate() -> list[Column]:
         Column("p (max-T)", lambda row: words.p_value(row["p_adjusted"]), right=True),
         Column("added to nothing, pp", _with_limits("added", unit="_pp")),
         Column("removed from all, pp", _with_limits("removed", unit="_pp")),
-        Column("organisms", lambda row: str(row["organisms"]), right=True),
+        Column("organisms", _each_count, right=True),
     ]
+
+
+def _each_count(row: Row) -> str:
+    """Organisms of the effect; where another column has others, theirs too."""
+    counts = [row["organisms"]]
+    if row["kind"] == "mechanism":
+        counts += [row["added_organisms"], row["removed_organisms"]]
+    return " / ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
 
 
 def _acceptance() -> list[Column]:

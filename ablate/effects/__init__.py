@@ -12,7 +12,8 @@ from ablate.effects.itemnoise import item_noise
 from ablate.effects.labels import label_terms
 from ablate.effects.linear import anova, ss
 from ablate.effects.mediation import mediated, mediation
-from ablate.effects.methods import isolated, method_verdicts, methods
+from ablate.effects.method_verdicts import method_verdicts
+from ablate.effects.methods import isolated, methods
 from ablate.effects.missing import bounds, failure_check, missing
 from ablate.effects.prediction import prediction
 from ablate.effects.price import kitagawa, price_terms

@@ -238,17 +238,18 @@ def _unjudged(
     return {"before": before, "after": after}, {"aligned": 100 * misaligned, "misaligned": 100 * as_misaligned}
 
 
-def require(block: Block) -> None:
+def require(block: Block, least: int = 2) -> None:
     """Refuse a block from which no number about organisms can come.
 
     Raises:
-        StudyError: fewer than two valid organisms, no usable run, or one and the same number everywhere.
+        StudyError: fewer than ``least`` valid organisms, no usable run, or one and the same number everywhere.
     """
     count, invalid = block.counts["organisms"], block.counts["invalid"]
     dropped = f" ({invalid} not valid)" if invalid else ""
-    if count < 2:
+    if count < least:
         noun = "organism" if count == 1 else "organisms"
-        raise StudyError(f"{block.behavior}: {count} valid {noun}{dropped}, at least 2 are needed")
+        needed = f"at least {least} {'is' if least == 1 else 'are'} needed"
+        raise StudyError(f"{block.behavior}: {count} valid {noun}{dropped}, {needed}")
     there = block.response[np.isfinite(block.response)]
     if not there.size:
         raise StudyError(f"{block.behavior}: risk_delta is missing in every run ({describe(block.counts)})")
@@ -272,7 +273,7 @@ def _validate(cube: xr.Dataset) -> None:
         raise StudyError(f"risk_delta has no dimension {', '.join(absent)}; it has {', '.join(map(str, dims))}")
     for dim in dims:
         _once(cube, str(dim))
-    distinct(cube)
+    refuse_copies(cube)
     for name, low in (("risk_before", 0.0), ("risk_after", 0.0), ("risk_delta", -1.0)):
         values = cube[name].values
         outside = values[np.isfinite(values) & ((values < low - 1e-9) | (values > 1 + 1e-9))]
@@ -281,7 +282,7 @@ def _validate(cube: xr.Dataset) -> None:
             raise StudyError(f"{name}: {shown:g} is not in [{low:g}, 1]; the cube holds probabilities, not percentages")
 
 
-def distinct(cube: xr.Dataset) -> None:
+def refuse_copies(cube: xr.Dataset) -> None:
     """Refuse what only looks like more organisms: a name that stands twice, and a copy under another name.
 
     A copy has the content key of another organism, or of its training. Inference counts organisms, so that each copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from ablate.effects.intervals import Interval, t_interval
 from ablate.effects.signflip import EXACT_UP_TO, sign_flip
 from ablate.errors import StudyError, did_you_mean
 
-Kind = Literal["null control", "simple", "main"]
+Kind = Literal["null control", "simple", "main", "interaction"]
 NULL_OBJECTIVE = "sft"
 CAUSES = ("label_shift", "selector", "objective")
 """The factors that a verdict can name; any other swapped option is a condition, not a mechanism."""
@@ -48,7 +49,12 @@ class Contrast:
     @property
     def swapped(self) -> str:
         """The swap in words: ``label_shift none -> greedy``."""
-        return f"{self.factor} {self.start} -> {self.end}" if self.kind != "null control" else "null control"
+        if self.kind == "null control":
+            return "null control"
+        if self.kind == "interaction":
+            first, second = self.factor.split(" x ")
+            return f"{first} {self.start} x {second} {self.end}"
+        return f"{self.factor} {self.start} -> {self.end}"
 
     @property
     def testable(self) -> bool:
@@ -69,6 +75,8 @@ def contrasts(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFram
       what differs: pairs with identical labels are left out, and so are, for a label shift, selectors that
       cannot act on one of its sides. (Greedy labels know no selection; compared with a *selected* cell they
       would also lose the selection, and that is not an effect of the label shift.)
+    - ``interaction``: for every two factors, how much the effect of the one swap differs between the two levels of the
+      other, averaged over the other factors, where both swaps can act; no row where they never can.
 
     Columns:
 
@@ -83,7 +91,7 @@ def contrasts(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFram
       selector swap read.
 
     Families, each within one behavior: without ``family`` the main rows of label_shift, selector and objective
-    are one max-T family, those of other options another, the simple rows a third. ``family``
+    are one max-T family, those of other options another, the simple rows a third, the interactions a fourth. ``family``
     declares the confirmatory rows (``"label_shift none -> greedy"`` is the main row,
     ``"selector = first | label_shift none -> greedy"`` a simple one): those are the max-T family, the rest
     is Benjamini-Hochberg.
@@ -96,10 +104,9 @@ def contrasts(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFram
             not exist; pools that differ where they are said to be shared.
     """
     table = gather(cube, lambda block: measure(list_contrasts(block), block.behavior, family))
-    flips = words.listed(list(dict.fromkeys(_flips(count) for count in sorted(table["organisms"]) if count > 1)))
     adjusted = "max-T over the declared rows and BH over the rest" if family else "max-T over the rows of a kind"
     table.attrs["methods"] = (
-        f"within-organism contrasts, t intervals with {degrees(table)} df, {adjusted} from {flips} sign-flips, "
+        f"within-organism contrasts, t intervals with {degrees(table)} df, {adjusted} from {flips(table)}, "
         "conditional on these items"
     )
     return table
@@ -111,12 +118,15 @@ def degrees(table: pd.DataFrame) -> str:
     return " to ".join(dict.fromkeys(str(count - 1) for count in (counts[0], counts[-1]))) if counts else "no"
 
 
-def _flips(organisms: int) -> str:
-    return f"2^{organisms}" if organisms <= EXACT_UP_TO else "10,000 random"
+def flips(table: pd.DataFrame) -> str:
+    """What the tests of a table rest on: ``2^6 sign-flips``."""
+    counts = [count for count in sorted(table["organisms"]) if count > 1]
+    drawn = (f"2^{count}" if count <= EXACT_UP_TO else "10,000 random" for count in counts)
+    return f"{words.listed(list(dict.fromkeys(drawn)) or ['no'])} sign-flips"
 
 
-def gather(cube: Cube, table: Callable[[Block], pd.DataFrame]) -> pd.DataFrame:
-    """The tables of all behaviors in one, those that were refused in ``.attrs``.
+def gather(cube: Cube, table: Callable[[Block], pd.DataFrame], least: int = 2) -> pd.DataFrame:
+    """The tables of all behaviors with ``least`` valid organisms in one, those that were refused in ``.attrs``.
 
     Raises:
         StudyError: every behavior was refused.
@@ -127,7 +137,7 @@ def gather(cube: Cube, table: Callable[[Block], pd.DataFrame]) -> pd.DataFrame:
     for block in blocks(cube):
         counts[block.behavior] = dict(block.counts)
         try:
-            require(block)
+            require(block, least)
             frames.append(table(block))
         except StudyError as fault:
             refused[block.behavior] = str(fault)
@@ -143,7 +153,7 @@ def gather(cube: Cube, table: Callable[[Block], pd.DataFrame]) -> pd.DataFrame:
 
 
 def list_contrasts(block: Block) -> list[Contrast]:
-    """Every contrast of a block, without any statistic: null control, simple rows, main rows.
+    """Every contrast of a block, without any statistic: null control, simple, main and interaction rows.
 
     Raises:
         StudyError: no factor has two levels; see also `contrasts`.
@@ -153,7 +163,8 @@ def list_contrasts(block: Block) -> list[Contrast]:
         raise StudyError(f"{block.behavior}: every factor has one level ({fixed}), there is no swap to measure")
     simple = [contrast for factor in block.several for contrast in _simple(block, factor)]
     main = [contrast for factor in block.several for contrast in main_contrasts(block, factor)]
-    return [*_null_control(block), *simple, *main]
+    crossed = [c for first, second in combinations(block.several, 2) for c in _interactions(block, first, second)]
+    return [*_null_control(block), *simple, *main, *crossed]
 
 
 def measure(rows: Sequence[Contrast], behavior: str, family: Sequence[str] | None = None) -> pd.DataFrame:
@@ -220,7 +231,7 @@ def _family(row: Contrast) -> str:
 
 
 def _declared(rows: Sequence[Contrast], family: Sequence[str]) -> list[str]:
-    names = [row.swapped if row.kind == "main" else f"{row.held} | {row.swapped}" for row in rows]
+    names = [row.swapped if row.kind in ("main", "interaction") else f"{row.held} | {row.swapped}" for row in rows]
     for name in family:
         if name not in names:
             raise StudyError(f"analysis.family: there is no contrast '{name}'{did_you_mean(name, names)}")
@@ -276,8 +287,54 @@ def main_contrasts(block: Block, factor: str) -> Iterator[Contrast]:
         over = tuple(range(1, differences.ndim))
         used = np.broadcast_to(eligible | same, differences.shape)
         missing = int((np.isnan(differences) & used).sum())
-        held, average = _averaged(block, factor, used[0]), mean(differences, over, used)
+        held, average = _averaged(block, (factor,), used[0]), mean(differences, over, used)
         yield Contrast("main", factor, start, end, held, average, same, missing)
+
+
+def _interactions(block: Block, first: str, second: str) -> Iterator[Contrast]:
+    """The difference between two levels of the one factor of the effect of the other, paired within training seed."""
+    over = tuple(range(1, len(block.levels) - 1))
+    for i, one in enumerate(block.levels[first][1:], start=1):
+        for j, other in enumerate(block.levels[second][1:], start=1):
+            corners = {(a, b): _corner(block.response, block, {first: a, second: b}) for a in (0, i) for b in (0, j)}
+            d = mean(corners[i, j] - corners[i, 0] - corners[0, j] + corners[0, 0], axis=-1)
+            acting = _both_act(block, first, i, second, j)
+            if not acting.any():
+                continue
+            used = np.broadcast_to(acting, d.shape)
+            swapped = [f"{block.levels[name][0]} -> {end}" for name, end in ((first, one), (second, other))]
+            yield Contrast(
+                "interaction",
+                f"{first} x {second}",
+                swapped[0],
+                swapped[1],
+                _averaged(block, (first, second), used[0]),
+                mean(d, over, used),
+                missing=int((np.isnan(d) & used).sum()),
+            )
+
+
+def _corner(values: FloatArray, block: Block, levels: dict[str, int]) -> FloatArray:
+    """[organism, *other factors, seed] at some levels of two factors."""
+    index = tuple(levels.get(factor, slice(None)) for factor in block.levels)
+    return values[(slice(None), *index)]
+
+
+def _both_act(block: Block, first: str, i: int, second: str, j: int) -> BoolArray:
+    """Where neither swap leaves the same labels at both levels of the other, [*other factors]; a selector acts under
+    both label shifts, or a shift to one where it cannot would take the selection away.
+    """
+
+    def same(factor: str, level: int, other: str, end: int) -> list[BoolArray]:
+        axis = [name for name in block.levels if name != factor].index(other)
+        identical = block.identical(factor, level)
+        return [np.asarray(identical.take(place, axis)) for place in (0, end)]
+
+    sides = same(first, i, second, j), same(second, j, first, i)
+    acting = ~(sides[0][0] & sides[0][1]) & ~(sides[1][0] & sides[1][1])
+    if {first, second} == {"label_shift", "selector"}:
+        acting &= ~(sides[1][0] | sides[1][1])
+    return np.asarray(acting)
 
 
 def _selection_lost(block: Block, level: int) -> set[tuple[int, ...]]:
@@ -296,9 +353,9 @@ def _held(block: Block, factor: str, cell: tuple[int, ...]) -> str:
     return ", ".join(shown)
 
 
-def _averaged(block: Block, factor: str, used: BoolArray) -> str:
+def _averaged(block: Block, swapped: tuple[str, ...], used: BoolArray) -> str:
     words = []
-    for axis, name in enumerate(other for other in block.levels if other != factor):
+    for axis, name in enumerate(other for other in block.levels if other not in swapped):
         levels = block.levels[name]
         kept = [level for i, level in enumerate(levels) if used.take(i, axis).any()]
         if len(levels) == 1 and name not in NULLS:

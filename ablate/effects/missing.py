@@ -187,13 +187,8 @@ def _bounds(block: Block) -> pd.DataFrame:
 
 def bound(block: Block, row: Contrast) -> dict[str, Any]:
     """One main contrast of `bounds`."""
-    seeds = block.response.shape[-1]
-    weight = weights(block, row.factor, block.levels[row.factor].index(row.end))[..., None] / seeds
-    lacks = np.isnan(block.response) & (weight != 0)
-    floor, roof = _range(block)
-    falls = weight * np.where(weight > 0, floor, roof)
-    rises = weight * np.where(weight > 0, roof, floor)
-    low, high = (_contrast(block, weight, lacks, filled) for filled in (falls, rises))
+    weight = weights(block, row.factor, block.levels[row.factor].index(row.end))
+    lacks, low, high = extremes(block, weight)
     found, lowest, highest = (t_interval(values) for values in (row.differences, low, high))
     return {
         "factor": row.factor,
@@ -208,8 +203,22 @@ def bound(block: Block, row: Contrast) -> dict[str, Any]:
         "bound_high": highest.estimate,
         "outer_low": lowest.low,
         "outer_high": highest.high,
-        "tipping_pp": _tipping(block, weight, lacks, floor, roof),
+        "tipping_pp": _tipping(block, weight[..., None] / block.response.shape[-1], lacks),
     }
+
+
+def extremes(block: Block, weight: FloatArray) -> tuple[BoolArray, FloatArray, FloatArray]:
+    """The runs that lack in a weighted sum of cells, and the sum with their risks at their worst and best.
+
+    ``weight``: [*levels]. Returns lacks [organism, *levels, seed], lowest and highest [organism] in pp, averaged over
+    seeds; see `bounds`.
+    """
+    weight = weight[..., None] / block.response.shape[-1]
+    lacks = np.isnan(block.response) & (weight != 0)
+    floor, roof = _range(block)
+    falls = weight * np.where(weight > 0, floor, roof)
+    rises = weight * np.where(weight > 0, roof, floor)
+    return lacks, _contrast(block, weight, lacks, falls), _contrast(block, weight, lacks, rises)
 
 
 def weights(block: Block, factor: str, level: int) -> FloatArray:
@@ -244,7 +253,7 @@ def _contrast(block: Block, weight: FloatArray, lacks: BoolArray, filled: FloatA
     return np.asarray(np.where(lacks, filled, known).sum(axis=over))
 
 
-def _tipping(block: Block, weight: FloatArray, lacks: BoolArray, floor: FloatArray, roof: FloatArray) -> float:
+def _tipping(block: Block, weight: FloatArray, lacks: BoolArray) -> float:
     if not lacks.any():
         return math.nan
     of_cell = mean(block.response, (0, block.response.ndim - 1))[None, ..., None]
@@ -252,7 +261,7 @@ def _tipping(block: Block, weight: FloatArray, lacks: BoolArray, floor: FloatArr
     if np.isnan(expected).any():
         return math.nan
     own = np.broadcast_to(weight, lacks.shape)[lacks]
-    low, high = (np.broadcast_to(edge, lacks.shape)[lacks] for edge in (floor, roof))
+    low, high = (np.broadcast_to(edge, lacks.shape)[lacks] for edge in _range(block))
     of_organism = np.zeros((len(lacks), len(own)))
     of_organism[np.nonzero(lacks)[0], np.arange(len(own))] = own
     known = _contrast(block, weight, lacks, np.zeros_like(block.response))

@@ -19,7 +19,7 @@ COUNTED = ("runs", "aliased", "failed", "blocked", "missing", "unjudged")
 def fixed_table(cube: Cube, *, family: Sequence[str] | None = None) -> pd.DataFrame:
     """The null control and the simple rows of `contrasts`: one swap a row, everything else held at stated levels."""
     table = contrasts(cube, family=family)
-    rows = table[table["kind"] != "main"].reset_index(drop=True)
+    rows = table[table["kind"].isin(["null control", "simple"])].reset_index(drop=True)
     rows.attrs = table.attrs
     return rows
 

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from laboratory import WHOLE, cube_of, run, study
 
-from ablate import registry
+from ablate import effects, registry
 from ablate.api import Evaluation, mean_outcome
 from ablate.collect import Collector, item_means
 from ablate.cube import STATUSES
@@ -192,6 +192,21 @@ def test_what_was_not_run_is_missing_and_nan(tmp_path: Path) -> None:
     assert (tree["status"] == 0).all()
     assert np.isnan(tree["risk_delta"]).all()
     assert np.isnan(tree["organism_risk"]).all()
+
+
+def test_controls_have_the_settings_of_other_options(tmp_path: Path) -> None:
+    folder = tmp_path / "settings"
+    run(study("labels.candidates={swap: [2, 3]}", name="settings"), folder)
+    tree = cube_of(folder)
+    null = tree["/controls"]["risk_delta"].sel(control="null")
+    assert null.dims == ("organism", "seed", "candidates")
+    cells = tree["risk_delta"].sel(label_shift="none", selector="first", objective="sft")
+    np.testing.assert_array_equal(null.transpose(*cells.dims), cells)
+    table = effects.controls(tree)
+    assert table.columns.tolist() == ["behavior", "candidates", "control", "effect_pp", "low", "high", "organisms"]
+    assert table["candidates"].tolist() == ["2", "3"]
+    np.testing.assert_allclose(table["effect_pp"], 100 * cells.mean(["organism", "seed"]))
+    assert "null control               tabular, candidates 3 " in (folder / "summary.txt").read_text()
 
 
 def test_measures_that_a_study_does_not_name_are_not_there(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def test_the_effect_of_a_clean_view_is_that_of_its_label_shift(found: dict[str, 
     assert rows.loc["total", "high"] < -20
     assert rows.loc["label_shift", "high"] < -20
     assert rows.loc["selector", "low"] < 0 < rows.loc["selector", "high"], "a placebo"
-    assert verdict.sentence.startswith(f"Of cleaned's {rows.loc['total', 'effect_pp']:+.1f} pp [")
-    assert "] is the label shift (p = .031) and " in verdict.sentence
+    assert verdict.sentence.startswith(f"cleaned changes tabular by {rows.loc['total', 'effect_pp']:+.1f} pp [")
+    assert ", of which the label shift clean_view -" in verdict.sentence
     assert " label_shift: the label shift changes tabular (label_shift none -> method " in verdict.sentence
     assert (greedy.behavior, greedy.cause) == ("greedy_self_training, tabular", "undetermined")
 
@@ -169,10 +169,13 @@ def test_the_summary_has_a_line_for_each_mechanism(folders: dict[str, Path], fou
     for _, row in found["isolate"].frames["isolate"].iterrows():
         effect = f"{row.effect_pp:+.1f} pp [{row.low:+.1f}, {row.high:+.1f}] {p_equals(row.p_adjusted)}"
         if row.kind == "total":
-            assert f"{row.method} changes tabular by {effect} (max-T); of that" in lines
-            assert any(line.startswith(f"VERDICT {row.method}, tabular: Of {row.method}'s ") for line in lines)
+            assert f"{row.method} on tabular: {effect}; its parts" in lines
+            said_of = (f"VERDICT {row.method}, tabular: {row.method} changes tabular by ",
+                       f"VERDICT {row.method}, tabular: No effect of {row.method} on tabular is shown (")  # fmt: skip
+            assert any(line.startswith(said_of) for line in lines)
         elif row.kind == "mechanism" and row.part != "objective":
-            assert f"{row.part} {row.level} alone {row.added_pp:+.1f} order-free {effect}" in lines
+            alone = f"{row.added_pp:+.1f} [{row.added_low:+.1f}, {row.added_high:+.1f}]"
+            assert f"{row.part} {row.level} alone {alone} order-free {effect} (max-T)" in lines
     assert any(line.startswith("null control tabular ") for line in lines)
     assert not any(line.startswith("no shares") for line in lines)
 

@@ -319,7 +319,7 @@ def test_methods_with_as_many_candidates_share_their_null_runs() -> None:
     assert one.labels == two.labels
     assert plan.training(one, "x").key == plan.training(two, "x").key
     assert other.pool != one.pool
-    control = next(cell for name, cell in plan.controls if name == "null" and cell.organism == 0)
+    control = next(cell for name, _, cell in plan.controls if name == "null" and cell.organism == 0)
     assert control.labels == one.labels, "the study's own number is 4 too"
 
 

@@ -93,8 +93,8 @@ def test_every_input_of_a_stage_is_a_stage_of_the_plan() -> None:
 
 def test_controls_are_there() -> None:
     plan = planned(text=WHOLE)
-    assert Counter(name for name, _ in plan.controls) == {"null": 6, "oracle_aligned": 6, "oracle_misaligned": 6}
-    null, aligned, misaligned = (next(cell for name, cell in plan.controls if name == wanted) for wanted in
+    assert Counter(name for name, *_ in plan.controls) == {"null": 6, "oracle_aligned": 6, "oracle_misaligned": 6}
+    null, aligned, misaligned = (next(cell for name, _, cell in plan.controls if name == wanted) for wanted in
                                  ("null", "oracle_aligned", "oracle_misaligned"))  # fmt: skip
     assert null.options.factors.label_shift.name == "none"
     assert null.options.factors.selector.label == "first"
@@ -107,8 +107,33 @@ def test_controls_are_there() -> None:
 
 def test_the_null_control_is_there_where_the_design_has_no_null_level() -> None:
     plan = planned("factors.label_shift={swap: [greedy, clean_view]}", "controls=[]")
-    assert {name for name, _ in plan.controls} == {"null"}
-    assert all(cell.pool not in {own.pool for own in plan.cells} for _, cell in plan.controls)
+    assert {name for name, *_ in plan.controls} == {"null"}
+    assert all(cell.pool not in {own.pool for own in plan.cells} for *_, cell in plan.controls)
+
+
+def test_controls_are_there_at_every_setting_of_other_options() -> None:
+    plan = planned("labels.candidates={swap: [2, 4]}", "train.lr={swap: [1.0e-4, 1.0e-3]}", "controls=[null, oracle]")
+    places = [(2, 1e-4), (2, 1e-3), (4, 1e-4), (4, 1e-3)]
+    own = [control for control in plan.controls if control.cell.organism == 0]
+    assert Counter((name, setting) for name, setting, _ in own) == {
+        (name, place): 1 for name in ("null", "oracle_aligned", "oracle_misaligned") for place in places
+    }
+    for name, setting, cell in own:
+        assert (cell.options.labels.candidates, cell.options.train.lr) == setting
+        design = [c for c in plan.cells if c.organism == 0 and c.point == ("none", "first", "sft", *setting)]
+        if name == "null":
+            assert [c.labels for c in design] == [cell.labels], (
+                "where the design has the null run, the control is that run"
+            )
+
+
+def test_a_method_has_its_null_control_at_every_setting() -> None:
+    plan = planned(
+        "factors={method: {swap: [self_certainty, greedy_self_training]}}", "train.lr={swap: [1.0e-4, 1.0e-3]}"
+    )
+    own = [control for control in plan.controls if control.cell.organism == 0]
+    assert [(name, setting) for name, setting, _ in own] == [("null", (1e-4,)), ("null", (1e-3,))]
+    assert {cell.options.factors.selector.label for *_, cell in own} == {"first"}
 
 
 # What is shared
@@ -375,11 +400,11 @@ def test_an_objective_with_labels_of_its_own_reads_the_clean_pool_alone() -> Non
 
 
 def test_the_null_control_has_the_null_objective() -> None:
-    objectives = {name: cell.options.factors.objective.label for name, cell in
+    objectives = {name: cell.options.factors.objective.label for name, _, cell in
                   planned("factors.objective=bct", "controls=[null, oracle]").controls}  # fmt: skip
     assert objectives == {"null": "sft", "oracle_aligned": "bct", "oracle_misaligned": "bct"}
     whole = planned("factors.objective={sft: {on: all}}").controls
-    assert {cell.options.factors.objective.label for _, cell in whole} == {"sft(on=all)"}
+    assert {control.cell.options.factors.objective.label for control in whole} == {"sft(on=all)"}
 
 
 def test_a_model_without_layers_has_none_to_compare() -> None:

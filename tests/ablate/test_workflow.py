@@ -202,7 +202,7 @@ def test_a_limited_study_is_another_one() -> None:
 def test_a_run_in_words() -> None:
     plan = compile_study(study("seeds=2"))
     assert describe(plan, plan.cells[0]) == "organism 0, none x first, seed 0"
-    assert describe(plan, plan.controls[0][1]) == "organism 0, control, seed 0"
+    assert describe(plan, plan.controls[0].cell) == "organism 0, control, seed 0"
     plan = compile_study(study())
     assert describe(plan, plan.cells[-1]) == "organism 1, greedy x argmax(mean_logprob)"
 

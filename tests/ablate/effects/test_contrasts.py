@@ -33,7 +33,7 @@ def test_one_number_by_hand():
 
 def test_every_row_is_there_once():
     table = contrasts(world(organisms=6))
-    assert table.kind.value_counts().to_dict() == {"simple": 12, "main": 4, "null control": 1}
+    assert table.kind.value_counts().to_dict() == {"simple": 12, "main": 4, "interaction": 4, "null control": 1}
     assert not table.duplicated(["kind", "held", "swapped"]).any()
     assert list(table[table.kind == "main"].held.unique()) == ["mean over selector", "mean over label_shift"]
 
@@ -56,6 +56,72 @@ def test_max_t_is_over_the_family_of_the_kind():
     expected = sign_flip(np.column_stack(mains)).p_adjusted
     np.testing.assert_allclose(table[table.kind == "main"].p_adjusted, expected)
     assert set(table[table.kind != "null control"].adjusted_by) == {"max-T"}
+
+
+class TestInteractions:
+    def test_one_number_by_hand(self):
+        cube = world(5, organisms=7, seeds=3, interaction={(2, 1): -12})
+        y = grid(cube)[..., 0, :]
+        d = (y[:, 2, 1] - y[:, 2, 0] - y[:, 0, 1] + y[:, 0, 0]).mean(-1)
+        table = contrasts(cube)
+        found = row(table, "label_shift none -> clean_view x selector first -> majority", kind="interaction")
+        interval = stats.ttest_1samp(d, 0).confidence_interval(0.95)
+        assert (found.effect_pp, found.low, found.high) == pytest.approx((d.mean(), interval.low, interval.high))
+        assert found.high < 0, "it was planted"
+        assert (found.factor, found.start, found.end) == (
+            "label_shift x selector",
+            "none -> clean_view",
+            "first -> majority",
+        )
+        corners = [(i, j) for i in (1, 2) for j in (1, 2)]
+        all_d = [(y[:, i, j] - y[:, i, 0] - y[:, 0, j] + y[:, 0, 0]).mean(-1) for i, j in corners]
+        own = table[table.kind == "interaction"]
+        np.testing.assert_allclose(own.p_adjusted, sign_flip(np.column_stack(all_d)).p_adjusted)
+
+    def test_a_third_factor_is_averaged_over(self):
+        cube = world(6, organisms=6, objectives=("sft", "bct"), objective=(0, 10))
+        y = grid(cube)[..., 0]
+        d = (y[:, 1, 1] - y[:, 1, 0] - y[:, 0, 1] + y[:, 0, 0]).mean(-1)
+        found = row(contrasts(cube), "label_shift none -> greedy x selector first -> majority", kind="interaction")
+        assert found.effect_pp == pytest.approx(d.mean())
+        assert found.held == "mean over objective"
+        d = (y[:, :, 1, 1] - y[:, :, 1, 0] - y[:, :, 0, 1] + y[:, :, 0, 0]).mean(1)
+        found = row(contrasts(cube), "selector first -> majority x objective sft -> bct", kind="interaction")
+        assert found.effect_pp == pytest.approx(d.mean())
+
+    def test_where_no_selector_can_act_there_is_none(self):
+        table = contrasts(world(7, organisms=6, frozen=("greedy",)))
+        swapped = table[table.kind == "interaction"].swapped
+        assert len(swapped) == 2
+        assert not swapped.str.contains("greedy").any()
+
+    def test_a_selector_at_another_number_of_candidates(self):
+        """At one candidate every selector takes the same label: there the interaction is its effect at the other."""
+        cube = world(8, organisms=6, selectors=("first", "argmax"), shifts=("none", "greedy"), objectives=("a", "b"))
+        data = cube.rename(objective="candidates").assign_coords(candidates=[1, 4])
+        for name in ("key_labels", "key_train", "risk_delta", "risk_after"):
+            kept = data[name].sel(selector="first", drop=True)
+            data[name] = data[name].where((data.candidates > 1) | (data.selector == "first"), kept)
+        own = {name: data[name].expand_dims(objective=["sft"]) for name in data if "candidates" in data[name].dims}
+        data = data.drop_vars(own).assign(own)
+        found = row(contrasts(data), "selector first -> argmax x candidates 1 -> 4", kind="interaction")
+        effect = data.risk_delta.sel(selector="argmax", candidates=4) - data.risk_delta.sel(
+            selector="first", candidates=4
+        )
+        assert found.effect_pp == pytest.approx(100 * float(effect.mean()))
+        assert found.held == "mean over label_shift"
+
+    def test_a_missing_run_takes_its_organism_out_of_its_rows(self):
+        cube = world(9, organisms=6)
+        cube["status"][0, 2, 1, 0, 0] = 2
+        found = row(contrasts(cube), "label_shift none -> clean_view x selector first -> majority", kind="interaction")
+        assert (found.organisms, found.missing) == (5, 1)
+
+    def test_one_may_be_declared_confirmatory(self):
+        cube = world(5, organisms=7, interaction={(2, 1): -12})
+        name = "label_shift none -> clean_view x selector first -> majority"
+        found = row(contrasts(cube, family=[name]), name, kind="interaction")
+        assert (found.adjusted_by, found.p_adjusted) == ("max-T", found.p)
 
 
 def test_adding_a_constant_or_reordering_changes_nothing():

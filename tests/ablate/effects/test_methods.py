@@ -24,7 +24,7 @@ def cube_of(v, *, lacks=(), names=None, behaviors=("sycophancy",), null=None, ca
     """A cube whose runs change risk by v pp, [organism, label_shift, selector, objective, method, candidates, seed].
 
     ``lacks``: pairs of a method's index and a mechanism that it does not have, whose level is then the null level.
-    ``null``: the null control, pp, [organism, seed]; ``capability``: as v.
+    ``null``: the null control, pp, [organism, seed] or [organism, seed, candidates]; ``capability``: as v.
     """
     v = np.asarray(v, float)
     index = np.indices(v.shape)
@@ -60,7 +60,9 @@ def cube_of(v, *, lacks=(), names=None, behaviors=("sycophancy",), null=None, ca
         attrs={"items": 128} | (attrs or {}),
     )
     null = np.zeros((organisms, seeds)) if null is None else np.asarray(null, float)
-    runs = dict.fromkeys(("risk_delta", "capability_delta"), (("control", "organism", "seed"), null[None] / 100))
+    null = np.broadcast_to(null if null.ndim == 3 else null[..., None], (organisms, seeds, candidates))
+    dims = ("control", "organism", "seed", "candidates")
+    runs = dict.fromkeys(("risk_delta", "capability_delta"), (dims, null[None] / 100))
     controls = xr.Dataset(runs, coords={"control": ["null"]})
     return xr.DataTree.from_dict({"/": root, "/controls": controls})
 
@@ -173,19 +175,28 @@ class TestIsolated:
         pair = worth(v, 0, LS + SEL) - worth(v, 0, LS) - worth(v, 0, SEL)
         assert found.loc["label_shift x selector", ["low", "high"]].tolist() == pytest.approx(limits(pair))
 
-    def test_p_is_that_of_the_columns_of_a_kind(self):
+    def test_the_family_is_the_rows_of_a_kind_of_one_method(self):
         v = drawn(seeds=1)
         table = isolated(cube_of(v))
-        columns = [worth(v, method, MECHANISMS) for method in (0, 1)]
-        tested = sign_flip(np.column_stack(columns))
-        own = table[table["kind"] == "total"]
-        np.testing.assert_array_equal(own["p"], tested.p)
-        np.testing.assert_array_equal(own["p_adjusted"], tested.p_adjusted)
-        for _, rows in table.groupby("kind"):
-            assert (rows["p_adjusted"] >= rows["p"]).all()
-            assert rows["p_adjusted"].min() >= 2 / 2**7
-        assert "max-T over the rows of a kind by sign-flips" in table.attrs["methods"]
-        assert "t intervals with 6 df" in table.attrs["methods"]
+        for method in (0, 1):
+            own = by_part(table, f"m{method}")
+            total = sign_flip(worth(v, method, MECHANISMS)).p[0]
+            assert own.loc["total", ["p", "p_adjusted"]].tolist() == [total, total]
+            pairs = [
+                worth(v, method, on) - sum(worth(v, method, [one]) for one in on) for on in combinations(MECHANISMS, 2)
+            ]
+            triple = worth(v, method, MECHANISMS) - sum(pairs) - sum(worth(v, method, [one]) for one in MECHANISMS)
+            tested = sign_flip(np.column_stack([*pairs, triple]))
+            found = own[own["kind"] == "interaction"]
+            np.testing.assert_allclose(found["p"], tested.p)
+            np.testing.assert_allclose(found["p_adjusted"], tested.p_adjusted)
+            alone = isolated(cube_of(v[:, :, :, :, [method]]))
+            np.testing.assert_array_equal(own["p_adjusted"], alone["p_adjusted"]), "whatever stands beside it"
+        assert table.attrs["methods"] == (
+            "mechanisms averaged over all orders of adding them, t intervals with 6 df over organisms, max-T over the "
+            "mechanisms and over the interactions of a method from 2^7 sign-flips, 2 methods, each a question of its "
+            "own, conditional on these items"
+        )
 
     @pytest.mark.parametrize(
         ("lacks", "parts"),
@@ -222,6 +233,61 @@ class TestIsolated:
             " x ".join(pair): 7 for pair in combinations(MECHANISMS, 2)
         }
         assert found["added_pp"].equals(whole["added_pp"]), "what needs no missing run keeps all organisms"
+        assert found["added_organisms"].tolist() == [0, 7, 7, 7, 0, 0, 0, 0]
+        assert found["removed_organisms"].tolist() == [0, 6, 6, 6, 0, 0, 0, 0]
+
+    def test_what_needs_no_missing_null_cell_keeps_its_organisms(self):
+        v = drawn(seeds=1)
+        tree = cube_of(v)
+        tree["status"][{"organism": 0, "label_shift": 0, "selector": 0, "objective": 0, "method_name": 0}] = 2
+        found, whole = by_part(isolated(tree)), by_part(isolated(cube_of(v)))
+        assert found["removed_pp"].equals(whole["removed_pp"])
+        assert found["removed_organisms"].tolist() == [0, 7, 7, 7, 0, 0, 0, 0]
+        assert (found["organisms"] == 6).all()
+
+    def test_seeds_are_paired_where_one_is_missing(self):
+        v = drawn(seeds=2)
+        tree = cube_of(v)
+        tree["status"][
+            {"organism": 0, "label_shift": 1, "selector": 0, "objective": 0, "method_name": 0, "seed": 0}
+        ] = 2
+        d = v[:, 1, 0, 0, 0, 0] - v[:, 0, 0, 0, 0, 0]
+        expected = np.concatenate([d[:1, 1], d[1:].mean(-1)]).mean()
+        assert by_part(isolated(tree)).loc["label_shift", "added_pp"] == pytest.approx(expected, abs=1e-12)
+
+    def test_missing_runs_are_bounded(self):
+        """Risk before is .5: a run that lacks lies between -50 and +50 pp."""
+        v = drawn(seeds=1)
+        tree = cube_of(v)
+        tree["status"][{"organism": 0, "label_shift": 1, "selector": 1, "objective": 1, "method_name": 0}] = 2
+        found = by_part(isolated(tree)).loc["total"]
+        ends = [np.append(worth(v, 0, MECHANISMS)[1:], end - v[0, 0, 0, 0, 0, 0, 0]).mean() for end in (-50, 50)]
+        assert found.missing == 1
+        assert [found.bound_low, found.bound_high] == pytest.approx(ends)
+        found = by_part(isolated(tree)).loc["label_shift"]
+        assert found.bound_high - found.bound_low == pytest.approx(100 / 3 / 7), "a third of it, of one in 7 organisms"
+        whole = by_part(isolated(cube_of(v)))
+        assert (whole["missing"] == 0).all()
+        np.testing.assert_allclose(whole[["bound_low", "bound_high"]].T, [whole["effect_pp"]] * 2)
+
+    def test_a_mechanism_that_a_method_lacks_has_no_row_where_its_runs_failed_too(self):
+        v = drawn()
+        tree = cube_of(v, lacks=[(0, "selector")])
+        tree["status"][{"selector": 1, "method_name": 0}] = 2
+        for name in ("key_train", "key_labels"):
+            tree[name][{"selector": 1, "method_name": 0}] = ""
+        levels = {"method_label_shift": ["x", "x"], "method_selector": ["first", "x"], "method_objective": ["x", "x"]}
+        named = tree.to_dataset().assign_coords({name: ("method_name", own) for name, own in levels.items()})
+        found = by_part(isolated(xr.DataTree(named)))
+        assert found.index.tolist() == ["total", "label_shift", "objective", "label_shift x objective"]
+        assert found.loc["total", "effect_pp"] == pytest.approx(worth(v, 0, ("label_shift", "objective")).mean())
+
+    def test_a_method_that_does_nothing_is_not_tested(self):
+        table = isolated(cube_of(drawn(), lacks=[(0, mechanism) for mechanism in MECHANISMS]))
+        own = by_part(table).loc["total"]
+        assert (own.effect_pp, own.organisms) == (0, 7)
+        assert own[["low", "high", "p", "p_adjusted"]].isna().all()
+        assert by_part(table, "m1")["p"].notna().all()
 
     def test_a_cell_that_no_organism_has(self):
         tree = cube_of(drawn())
@@ -290,8 +356,9 @@ class TestMethods:
         tree = cube_of(v, null=np.full((7, 2), 40.0))
         total = isolated(tree).query("kind == 'total'").reset_index()
         table = methods(tree)
-        for column in ("effect_pp", "low", "high", "p", "p_adjusted"):
+        for column in ("effect_pp", "low", "high", "p"):
             np.testing.assert_allclose(table[column], total[column], rtol=1e-12)
+        assert (table["p_adjusted"] >= table["p"]).all()
 
     def test_an_organism_that_is_not_valid_keeps_its_null_run_to_itself(self):
         v, null = drawn(8)[:, :1, :1, :1], np.random.default_rng(3).normal(0, 2, (8, 2))
@@ -310,6 +377,29 @@ class TestMethods:
             ["3", "m1"],
         ]
         np.testing.assert_allclose(table["effect_pp"], v[:, 0, 0, 0].mean((0, 3)).ravel())
+
+    def test_the_null_control_is_that_of_the_setting(self):
+        v, null = drawn(candidates=2)[:, :1, :1, :1], np.random.default_rng(3).normal(0, 5, (7, 2, 2))
+        table = methods(cube_of(v, null=null)).set_index(["candidates", "method"])
+        for i, candidates in enumerate(("2", "3")):
+            effect = (v[:, 0, 0, 0, 1, i] - null[..., i]).mean()
+            assert table.loc[(candidates, "m1"), "effect_pp"] == pytest.approx(effect, abs=1e-12)
+        effects = [(v[:, 0, 0, 0, m, i] - null[..., i]).mean(-1) for m in (0, 1) for i in (0, 1)]
+        np.testing.assert_allclose(table["p_adjusted"], sign_flip(np.column_stack(effects)).p_adjusted)
+        assert "max-T over the 4 methods and settings of a behavior from 2^7 sign-flips" in table.attrs["methods"]
+
+    def test_one_organism_has_its_numbers_alone(self):
+        v, null = drawn(1)[:, :1, :1, :1], np.random.default_rng(3).normal(0, 2, (1, 2))
+        table = methods(cube_of(v, null=null))
+        np.testing.assert_allclose(table["effect_pp"], (v[0, 0, 0, 0, :, 0] - null).mean(-1))
+        assert table[["low", "high", "p", "p_adjusted", "capability_low"]].isna().all(axis=None)
+        assert table.attrs["notes"] == [
+            "sycophancy: one organism has no interval and no test: its numbers hold its own noise and that of training"
+        ]
+        [first, _] = method_verdicts(cube_of(v, null=null))
+        assert (
+            f"is {table.loc[0, 'effect_pp']:+.1f} pp (1 organism, no test); its mechanisms were not" in first.sentence
+        )
 
     def test_a_missing_run_is_missing_and_not_zero(self):
         v = drawn(seeds=1)[:, :1, :1, :1]
@@ -383,13 +473,43 @@ class TestVerdicts:
             return f"{row.effect_pp:+.1f}{unit} [{row.low:+.1f}, {row.high:+.1f}]"
 
         def p(part):
-            return f"(p = {rows.loc[part, 'p_adjusted']:.3f})".replace("0.", ".").replace("1.000", "1")
+            return f"p = {rows.loc[part, 'p_adjusted']:.3f}".replace("0.", ".").replace("1.000", "1")
 
         assert found.sentence.startswith(
-            f"Of cleaned's {effect('total', ' pp')} on sycophancy, {effect('label_shift')} is the label shift "
-            f"{p('label_shift')}, {effect('selector')} is the selector {p('selector')} and {effect('objective')} is "
-            f"the objective {p('objective')} (averages over the orders of adding them; 8 organisms). {found.cause}: "
+            f"cleaned changes sycophancy by {effect('total', ' pp')} (8 organisms, sign-flip p = .008), of which the "
+            f"label shift {effect('label_shift')} (p = .008), the selector {effect('selector')} "
+            f"({p('selector')}, not shown) and the objective {effect('objective')} ({p('objective')}) (averages over "
+            f"the orders of adding them, max-T over 3 mechanisms). {found.cause}: "
         )
+
+    def test_what_is_not_shown_is_called_estimated(self):
+        found = method_verdicts(cube_of(planted({}, {}, noise=8), names=["idle", "other"]))[0]
+        assert found.sentence.startswith("No effect of idle on sycophancy is shown (")
+        assert "; estimated parts: the label shift " in found.sentence
+        assert found.sentence.count(", not shown)") == 3
+        assert (
+            "max-T over 3 mechanisms; one of 2 methods, each a question of its own). undetermined: " in found.sentence
+        )
+
+    def test_what_was_not_run_is_not_known(self):
+        tree = cube_of(self.quiet)
+        tree["status"][{"label_shift": 1, "selector": 1, "objective": 1, "method_name": 0}] = 2
+        found = method_verdicts(tree)[0]
+        assert found.sentence.startswith(
+            "The effect of m0 on sycophancy is not known: 0 organisms with all of its runs. "
+        )
+        whole = cube_of(self.quiet[:, 1:, 1:, 1:])
+        whole["status"][{"method_name": 0}] = 2
+        assert method_verdicts(whole)[0].sentence == (
+            "undetermined: The effect of m0 on sycophancy is not known: 0 organisms with all of its runs."
+        )
+
+    def test_a_behavior_without_numbers_is_undetermined(self):
+        tree = cube_of(self.quiet, behaviors=("sycophancy", "reward_hacking"))
+        tree["valid_organism"][4:7] = 0
+        *_, last = method_verdicts(tree)
+        assert (last.behavior, last.cause, last.gates) == ("reward_hacking", "undetermined", ())
+        assert last.sentence == ("undetermined: reward_hacking: 1 valid organism (3 not valid), at least 2 are needed.")
 
     def test_a_method_that_does_nothing_here(self):
         v = planted({}, {LS: -25}, noise=0.3)
@@ -408,8 +528,8 @@ class TestVerdicts:
         assert (found.behavior, found.cause, found.gates) == ("cleaned(k=2), sycophancy", "undetermined", ())
         assert found.sentence == (
             f"undetermined: the effect of cleaned(k=2) on sycophancy is {row.effect_pp:+.1f} pp [{row.low:+.1f}, "
-            f"{row.high:+.1f}] (8 organisms, max-T sign-flip p = .008); its mechanisms were not swapped. `ablate "
-            "isolate cleaned` would tell which does it."
+            f"{row.high:+.1f}] (8 organisms, sign-flip p = .008, max-T over 1); its mechanisms were not swapped. "
+            "`ablate isolate cleaned` would tell which does it."
         )
 
     @pytest.mark.parametrize("isolate", [True, False])
@@ -417,13 +537,13 @@ class TestVerdicts:
         v = self.quiet if isolate else self.quiet[:, 1:, 1:, 1:]
         for found in method_verdicts(cube_of(v, attrs={"limited": True})):
             assert found.cause == "undetermined"
-            assert found.sentence.endswith(
+            assert found.sentence == (
                 "undetermined: the study was limited, so its numbers are not a result. The whole study would tell."
             )
 
     def test_too_few_organisms_for_a_cause(self):
         found = method_verdicts(cube_of(planted({LS: -25}, organisms=4, noise=0.3)))[0]
-        assert found.sentence.startswith("Of m0's -2")
+        assert found.sentence.startswith("No effect of m0 on sycophancy is shown (-2")
         assert "undetermined: no 5% verdict is possible with 4 valid organisms" in found.sentence
 
     def test_a_declared_family_is_that_of_every_method(self):
@@ -433,9 +553,12 @@ class TestVerdicts:
         assert found.cause == "undetermined"
         assert "not in the declared family" in found.sentence
 
-    def test_settings_of_other_options_are_named(self):
-        v = np.concatenate([planted({LS: -25}, noise=0.3, seed=seed) for seed in (0, 1)], axis=5)
+    def test_each_setting_of_other_options_has_a_cause_of_its_own(self):
+        v = np.concatenate([planted({cause: -25}, noise=0.3, seed=1) for cause in (LS, SEL)], axis=5)
         found = method_verdicts(cube_of(v))
-        assert [verdict.behavior for verdict in found] == ["m0, sycophancy, 2", "m0, sycophancy, 3"]
-        assert {verdict.cause for verdict in found} == {"label_shift"}
-        assert found[0].sentence.partition(" is the label shift")[0] != found[1].sentence.partition(" is the label")[0]
+        assert [(verdict.behavior, verdict.cause) for verdict in found] == [
+            ("m0, sycophancy, 2", "label_shift"),
+            ("m0, sycophancy, 3", "selector"),
+        ]
+        assert ", of which the label shift -2" in found[0].sentence
+        assert ", the selector -2" in found[1].sentence
