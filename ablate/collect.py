@@ -42,8 +42,14 @@ PER_CANDIDATE = {
         "class of a candidate", "1", "neither", "candidates of a prompt that state one answer; -1 states none"
     ),
     "label_score": Column("score of a candidate", "of the scorer", "neither", "what the selector saw; NaN saw none"),
+    "pool_x": Column("first principal component of a candidate's embedding", "1", "neither", "PCA of all pools"),
+    "pool_y": Column("second principal component of a candidate's embedding", "1", "neither", "PCA of all pools"),
 }
 """Columns of the group ``labels``, one number a candidate: of every pool, and of every run."""
+
+
+MAPPED = 20_000
+"""Embeddings from which the plane of `pool_x` and `pool_y` is found; all are put on it."""
 
 
 class MeasureFailedError(RuntimeError):
@@ -197,7 +203,7 @@ class Collector:
         own = ["organism", axes[0].dim, "seed", *(axis.dim for axis in axes[3:] if axis.path.startswith("labels."))]
         options = [state.cell.options.labels for state in self.states]
         last = (max(labels.prompts for labels in options), max(labels.candidates for labels in options))
-        dims = {"pool_outcome": own, "pool_class": own, "label_score": list(sizes)}
+        dims = {name: list(sizes) if name == "label_score" else own for name in PER_CANDIDATE}
         arrays = {
             # a score keeps its precision, or answers would tie that did not
             name: np.full((*(sizes[dim] for dim in on), *last), np.nan, "f8" if name == "label_score" else "f4")
@@ -205,6 +211,7 @@ class Collector:
         }
         laws = np.full(len(axes[1].labels), "", object)
         pools: set[str] = set()
+        clouds: dict[tuple[int, ...], FloatArray] = {}
         for state in self.states[: len(self.plan.cells)]:
             at = {axis.dim: axis.labels.index(label) for axis, label in zip(axes, state.cell.point, strict=True)}
             at |= {"organism": state.cell.organism, "seed": seeds.index(state.cell.seed)}
@@ -213,6 +220,10 @@ class Collector:
                 pools.add(state.cell.pool)
                 pool = self.store.read(state.cell.pool).arrays("pool.safetensors")
                 found = {"pool_outcome": pool["outcome"], "pool_class": pool["classes"]}
+                embedded = self.plan.stages[state.cell.measure].inputs.get("embedding", "")
+                if embedded and self.store.has(embedded):
+                    cloud = self.store.read(embedded).arrays("embedding.safetensors")["embedding"]
+                    clouds[tuple(at[dim] for dim in own)] = cloud
             if state.content:
                 labels = self.store.read(state.cell.labels)
                 found["label_score"] = labels.arrays("labels.safetensors")["scores"]
@@ -220,6 +231,9 @@ class Collector:
             for name, values in found.items():
                 place = tuple(at[dim] for dim in dims[name])
                 arrays[name][place][: values.shape[0], : values.shape[1]] = values
+        for place, points in _plane(clouds).items():
+            for name, axis in (("pool_x", 0), ("pool_y", 1)):
+                arrays[name][place][: points.shape[0], : points.shape[1]] = points[..., axis]
         data: dict[str, Any] = {
             name: ((*dims[name], "prompt", "candidate"), array, cubes.column_attrs(PER_CANDIDATE[name]))
             for name, array in arrays.items()
@@ -259,6 +273,21 @@ class Collector:
         data["status"] = (dims, status, cubes.flags("how far the control got", cubes.STATUSES))
         coords = {"control": np.array(list(order), object), "organism": range(shape[1]), "seed": list(seeds)}
         return xr.Dataset(data, {**coords, **settings})
+
+
+def _plane(clouds: Mapping[tuple[int, ...], FloatArray]) -> dict[tuple[int, ...], FloatArray]:
+    """Every cloud [P, K, D] on the plane of the two directions in which all of them together vary most, [P, K, 2]."""
+    if not clouds or next(iter(clouds.values())).shape[-1] < 2:
+        return {}
+    from sklearn.decomposition import PCA  # takes a while to import
+
+    flat = [cloud.reshape(-1, cloud.shape[-1]) for cloud in clouds.values()]
+    every = np.concatenate(flat)
+    plane = PCA(2, svd_solver="covariance_eigh").fit(every[:: len(every) // MAPPED + 1])
+    return {
+        place: plane.transform(own).reshape(*cloud.shape[:-1], 2)
+        for (place, cloud), own in zip(clouds.items(), flat, strict=True)
+    }
 
 
 def item_means(evaluation: Evaluation) -> FloatArray:

@@ -161,6 +161,23 @@ def test_candidates_are_there_once_for_all_selectors(whole: Path) -> None:
             assert np.isnan(own[name].values[:, values.shape[1] :]).all()
 
 
+def test_the_map_of_the_pools_is_their_plane_of_most_variance(whole: Path) -> None:
+    labels, store = cube_of(whole)["/labels"].to_dataset(), Store(whole)
+    plan = compile_study(study(text=WHOLE, name="whole"))
+    clouds, points = {}, {}
+    for cell in plan.cells:
+        key = plan.stages[cell.measure].inputs["embedding"]
+        clouds[key] = store.read(key).arrays("embedding.safetensors")["embedding"]
+        own = labels.sel(organism=cell.organism, seed=cell.seed, label_shift=cell.point[0])
+        points[key] = np.stack([own["pool_x"].values, own["pool_y"].values], -1)[:, : clouds[key].shape[1]]
+    every = np.concatenate([cloud.reshape(-1, cloud.shape[-1]) for cloud in clouds.values()]).astype(float)
+    centered = every - every.mean(0)
+    _, sizes, axes = np.linalg.svd(centered, full_matrices=False)
+    found = np.concatenate([own.reshape(-1, 2) for own in points.values()])
+    assert sizes[2] < sizes[1], "the plane is one"
+    np.testing.assert_allclose(np.abs(found), np.abs(centered @ axes[:2].T), atol=1e-4)
+
+
 def test_the_sampled_risk_is_that_of_the_exact_world(whole: Path) -> None:
     cube, store, lm = cube_of(whole), Store(whole), TabularModel()
     plan = compile_study(study(text=WHOLE))
