@@ -172,12 +172,12 @@ def table(
         ],
         typer.Option(help="Which table."),
     ] = "fixed",
-    format: Annotated[Literal["md", "latex", "csv"], typer.Option(help="Output format.")] = "md",
+    format: Annotated[Literal["md", "latex", "html", "csv", "parquet"], typer.Option(help="Output format.")] = "md",
 ) -> None:
     """Print an ablation table with its caption."""
-    from ablate.summary import table_text
+    from ablate.summary import table_of
 
-    typer.echo(table_text(folder, kind, format), nl=False)
+    _print(table_of(folder, kind, format))
 
 
 @app.command(
@@ -190,7 +190,7 @@ def query(
     value: Annotated[str, typer.Option(help="Columns to average, with commas.")] = "risk_delta",
     stat: Annotated[Literal["mean", "median", "min", "max"], typer.Option(help="What to take of each group.")] = "mean",
     sql: Annotated[str, typer.Option(help="A query over the views runs and items instead.")] = "",
-    format: Annotated[Literal["table", "csv", "json"], typer.Option(help="Output format.")] = "table",
+    format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="Output format.")] = "table",
 ) -> None:
     """Ask the cube: group and average runs, or SQL over the views runs and items."""
     from ablate import cube
@@ -198,7 +198,7 @@ def query(
 
     tree = cube.open_cube(folder)
     frame: pd.DataFrame = queries.sql(tree, sql) if sql else queries.query(tree, where, _names(by), _names(value), stat)
-    typer.echo(queries.render(frame, format), nl=False)
+    _print(queries.parquet(frame) if format == "parquet" else queries.render(frame, format))
     if excluded := frame.attrs.get("excluded"):
         typer.echo(
             f"{excluded} runs of invalid organisms left out (ask for them with --where valid_organism=0)", err=True
@@ -256,6 +256,13 @@ def _closing(ran: Ran) -> str:
     out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
     out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []
     return "\n".join(out)
+
+
+def _print(content: str | bytes) -> None:
+    """Text, or a file of bytes, which a terminal cannot show."""
+    if isinstance(content, bytes) and sys.stdout.isatty():
+        raise StudyError("parquet is no text; send it to a file: ... --format parquet > table.parquet")
+    typer.echo(content, nl=False)
 
 
 def _names(text: str) -> list[str]:

@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, cast, get_args
 
 import duckdb
@@ -265,6 +267,20 @@ def render(frame: pd.DataFrame, format: Format = "table") -> str:
         for row in zip(*columns, strict=True)
     ]
     return "\n".join(lines if len(frame) else [*lines, "(no rows)"]) + "\n"
+
+
+def parquet(frame: pd.DataFrame, about: str = "") -> bytes:
+    """The frame as a parquet file; what is no number, truth value or time is text, ``about`` is its metadata."""
+    plain = frame.copy()
+    for name in plain.columns[plain.dtypes.map(pd.api.types.is_object_dtype).to_numpy()]:
+        plain[name] = [None if _missing(value) else str(value) for value in plain[name]]
+    plain.columns = [str(name) for name in plain.columns]
+    with TemporaryDirectory() as folder, duckdb.connect(":memory:") as database:
+        target = Path(folder) / "frame.parquet"
+        database.register("frame", plain)
+        said = about.replace("'", "''")
+        database.execute(f"copy frame to '{target}' (format parquet, kv_metadata {{about: '{said}'}})")
+        return target.read_bytes()
 
 
 def _json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
 from ablate.findings import KINDS, Findings, Kind, frame_of
 from ablate.records import METHOD_NAME
-from ablate.reports.table import render
+from ablate.reports.table import caption_text, render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,17 +19,23 @@ if TYPE_CHECKING:
 
     from ablate.store import Store
 
-Format = Literal["md", "latex", "csv"]
+Format = Literal["md", "latex", "html", "csv"]
 Row = Mapping[str, Any]
 MAIN = ("controls", "fixed", "effects", "shares", "verdict")
 """What the summary misses where it could not be made; the other tables say themselves why they were refused."""
 SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
+"""What a study writes; other formats are made when they are asked for."""
 
 
-def table_text(folder: Path, kind: Kind, format: Format) -> str:
-    """A table of a study's folder with its caption, computed from the cube."""
+def table_of(folder: Path, kind: Kind, format: Format | Literal["parquet"]) -> str | bytes:
+    """A table of a study's folder with its caption, computed from the cube; as parquet the caption is metadata."""
     tree = cube.open_cube(folder)
-    return rendered(tree, frame_of(tree, kind), format)
+    frame = frame_of(tree, kind)
+    if format != "parquet":
+        return rendered(tree, frame, format)
+    from ablate.query import parquet  # takes a while to import
+
+    return parquet(frame, caption_text(caption(tree), frame.attrs.get("methods", "")))
 
 
 def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:

@@ -1,7 +1,8 @@
-"""Tables of numbers as text: Markdown, LaTeX or CSV. Renders what `ablate.effects` computed, computes no statistic."""
+"""Tables of numbers as text (Markdown, LaTeX, HTML, CSV): renders what `ablate.effects` computed, computes nothing."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -12,14 +13,15 @@ from ablate.effects import words
 from ablate.errors import StudyError, did_you_mean
 from ablate.reports.layouts import Column, Row, layout
 
-Format = Literal["md", "latex", "csv"]
+Format = Literal["md", "latex", "html", "csv"]
 
 
 def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format: Format = "md") -> str:
     """A frame of `ablate.effects.contrasts`, `fixed_table` or `decomposition` as text that ends in a newline.
 
     ``md`` is a pipe table with the caption below. ``latex`` is a ``table`` environment in booktabs style that
-    compiles with or without the package. Behaviors and organisms that the frame had to leave out
+    compiles with or without the package. ``html`` is a ``figure`` of a ``table`` with numbers of class
+    ``number``, for any page. Behaviors and organisms that the frame had to leave out
     (``.attrs``) are named below it. ``csv`` is the frame itself in full precision, hashes included,
     without a caption. ``caption`` holds the facts of `ablate.effects.caption`; without them it is the methods alone.
     Facts of the frame's own (``.attrs["facts"]``) go before those of the cube.
@@ -27,7 +29,7 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format
     Raises:
         StudyError: another format, or a frame with no layout of its own.
     """
-    writers = {"md": _markdown, "latex": _latex}
+    writers = {"md": _markdown, "latex": _latex, "html": _html}
     if format == "csv":
         return str(frame.to_csv(index=False, lineterminator="\n"))
     if format not in writers:
@@ -126,6 +128,21 @@ def _escape_markdown(text: str) -> str:
     """One line whose pipes, tags and emphasis are letters; ``->``, ``<.001`` and ``label_shift`` stay readable."""
     plain = _one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("`", "\\`")
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", plain))
+
+
+def _html(columns: list[Column], rows: list[list[str]], caption: str) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        kinds = (' class="number"' if column.right else "" for column in columns)
+        marked = zip(cells, kinds, strict=True)
+        return f"<tr>{''.join(f'<{tag}{kind}>{html.escape(_one_line(cell))}</{tag}>' for cell, kind in marked)}</tr>"
+
+    head = line([column.header for column in columns], "th").replace("<th", '<th scope="col"')
+    body = "\n".join(line(row, "td") for row in rows)
+    note = html.escape(_one_line(caption))
+    return (
+        f"<figure>\n<table>\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n"
+        f"<figcaption>{note}</figcaption>\n</figure>\n"
+    )
 
 
 _LATEX: Mapping[str, str] = {

@@ -84,7 +84,7 @@ def test_version(ablate: Any) -> None:
     [
         (["stduy", "small.yaml"], "No such command 'stduy'"),
         (["plan"], "Missing argument 'STUDY'"),
-        (["table", "runs/x", "--format", "pdf"], "'pdf' is not one of 'md', 'latex', 'csv'"),
+        (["table", "runs/x", "--format", "pdf"], "'pdf' is not one of 'md', 'latex', 'html', 'csv', 'parquet'"),
         (["study", "small.yaml", "--limit", "0"], "greater than or equal to 1"),
         (["plan", "small.yaml", "--no-such"], "No such option"),
     ],
@@ -282,6 +282,27 @@ def test_a_table_in_every_format(ablate: Any, whole: Path, kind: str, format: st
     assert said.out == (whole / "tables" / f"{kind}.{suffix}").read_text(), "what the study wrote"
     if kind == "fixed":
         assert "clean_view" in said.out.replace(r"\_", "_")
+
+
+def test_a_table_as_html(ablate: Any, whole: Path) -> None:
+    said = ablate("table", whole, "--format", "html")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith('<figure>\n<table>\n<thead>\n<tr><th scope="col">held fixed</th>')
+    assert "label_shift none -&gt; clean_view" in said.out
+
+
+@pytest.mark.parametrize("words", [["table"], ["query", "--by", "selector"]], ids=str)
+def test_parquet_goes_to_a_file(whole: Path, words: list[str], capfdbinary: Any, monkeypatch: Any) -> None:
+    command, *more = words
+    with pytest.raises(SystemExit):
+        main([command, str(whole), *more, "--format", "parquet"])
+    out = capfdbinary.readouterr().out
+    assert out[:4] == out[-4:] == b"PAR1"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    with pytest.raises(SystemExit) as refused:
+        main([command, str(whole), *more, "--format", "parquet"])
+    assert refused.value.code == 2
+    assert capfdbinary.readouterr().err.startswith(b"parquet is no text; send it to a file: ")
 
 
 def test_the_caption_states_what_the_numbers_rest_on(ablate: Any, whole: Path) -> None:

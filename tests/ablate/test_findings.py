@@ -23,7 +23,7 @@ from ablate.findings import OF_METHODS, find, frame_of
 from ablate.options import Analysis
 from ablate.query import query
 from ablate.store import Store
-from ablate.summary import table_text
+from ablate.summary import table_of
 
 TABLES = [kind for kind in EVERY_TABLE if kind not in OF_METHODS]
 KINDS = ("controls", *TABLES)
@@ -112,7 +112,7 @@ def test_a_declared_family_holds_in_tables_and_verdict(tmp_path: Path) -> None:
 
 def test_tables_and_summary_lie_in_the_folder(whole: Path) -> None:
     for kind in ("fixed", "effects", "shares"):
-        assert (whole / "tables" / f"{kind}.md").read_text() == table_text(whole, kind, "md")
+        assert (whole / "tables" / f"{kind}.md").read_text() == table_of(whole, kind, "md")
     said = (whole / "summary.txt").read_text()
     assert "VERDICT  label_shift: the label shift changes tabular" in said
     assert "all valid" in said
@@ -182,8 +182,8 @@ def test_an_invalid_organism_is_no_part_of_any_inference(one_invalid: tuple[Path
 def test_an_invalid_organism_is_counted_where_it_is_left_out(one_invalid: tuple[Path, Path]) -> None:
     four, three = one_invalid
     assert "invalid_organism: 1   unjudged .03\n" in (four / "summary.txt").read_text()
-    assert "1 organism not valid (1)" in table_text(four, "fixed", "md")
-    assert "not valid" not in table_text(three, "fixed", "md")
+    assert "1 organism not valid (1)" in table_of(four, "fixed", "md")
+    assert "not valid" not in table_of(three, "fixed", "md")
     frame = query(open_cube(four), [], ["label_shift"], ["risk_delta"])
     assert (frame["organisms"] == 3).all()
     assert frame.attrs["excluded"] == 4

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,7 @@ from ablate import query as query_module
 from ablate.api import Column
 from ablate.cube import Item, Organism, Run, build
 from ablate.errors import StudyError
-from ablate.query import Condition, column_levels, parse, query, render, sql
+from ablate.query import Condition, column_levels, parquet, parse, query, render, sql
 
 NUCLEUS = "nucleus(temperature=0.7, top_p=0.9)"
 AXES: dict[str, list[Any]] = {
@@ -360,6 +361,21 @@ def test_csv_is_exact() -> None:
     rows = list(csv.DictReader(io.StringIO(render(FRAME, "csv"))))
     assert [row["risk_delta_mean"] for row in rows] == ["-17.9123456", "0.1", ""]
     assert float(rows[0]["tiny"]) == 1.5e-9
+
+
+def test_parquet_keeps_numbers_and_says_what_it_is(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"x": [1.5, np.nan], "n": [1, 2], "ok": [True, False], "text": ["a'b", None], "mixed": [(1, 2), "z"]}
+    )
+    (tmp_path / "t.parquet").write_bytes(parquet(frame, "it's 'so'"))
+    with duckdb.connect(":memory:") as database:
+        read = database.execute(f"select * from '{tmp_path}/t.parquet'").df()
+        key, said = database.execute(f"select key, value from parquet_kv_metadata('{tmp_path}/t.parquet')").fetchone()
+        texts = database.execute(f"select text, mixed from '{tmp_path}/t.parquet'").fetchall()
+    pd.testing.assert_frame_equal(read[["x", "n", "ok"]], frame[["x", "n", "ok"]], check_dtype=False)
+    assert texts == [("a'b", "(1, 2)"), (None, "z")]
+    assert (key, said) == (b"about", b"it's 'so'")
+    assert parquet(frame.iloc[:0])
 
 
 def test_json_has_null_for_what_is_missing() -> None:

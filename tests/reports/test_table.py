@@ -1,5 +1,8 @@
 import io
 import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -272,10 +275,66 @@ class TestCaption:
         assert render(frame, FACTS).endswith("organisms have every run. b: 0 valid organisms.\n")
 
 
+class _Cells(HTMLParser):
+    """The text of every cell of a page, row by row, and the tags that it opens."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows, self.tags, self.open = [], [], False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.open = tag in ("th", "td", "figcaption")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.open = False
+
+    def handle_data(self, data):
+        if self.open and self.tags[-1] in ("th", "td"):
+            self.rows[-1][-1] += data
+
+
+class TestHtml:
+    def test_cells_are_those_of_markdown(self):
+        found = _Cells(render(EFFECTS, FACTS, "html"))
+        lines = render(EFFECTS, FACTS, "md").splitlines()
+        rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if line.startswith("|")]
+        assert found.rows[0] == rows[0]
+        assert [row[:3] for row in found.rows[1:]] == [row[:3] for row in rows[2:]]
+
+    def test_names_stay_text(self):
+        frame = EFFECTS.assign(held="<script>alert('&')</script>\u2028x")
+        page = render(frame, FACTS, "html")
+        found = _Cells(page)
+        assert "script" not in found.tags
+        assert "<script" not in page
+        assert found.rows[1][0] == "<script>alert('&')</script> x"
+        assert set(found.tags) == {"figure", "table", "thead", "tbody", "tr", "th", "td", "figcaption"}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@pytest.mark.parametrize("booktabs", [True, False])
+def test_latex_compiles_as_it_is(tmp_path, booktabs):
+    hostile = EFFECTS.assign(held="50% of $x_1 & {y}^2 ~ \\ # <a> [1] \"q\" 'r' | *b*")
+    tables = [render(frame, FACTS, "latex") for frame in (EFFECTS, hostile)]
+    package = r"\usepackage{booktabs}" if booktabs else ""
+    document = "\n".join([r"\documentclass{article}", package, r"\begin{document}", *tables, r"\end{document}"])
+    (tmp_path / "tables.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "tables.pdf").stat().st_size > 10_000
+
+
 class TestRefusals:
     def test_format(self):
         with pytest.raises(
-            StudyError, match="no table format 'latexx'; did you mean 'latex'\\?; known: md, latex, csv"
+            StudyError, match="no table format 'latexx'; did you mean 'latex'\\?; known: md, latex, html, csv"
         ):
             render(EFFECTS, FACTS, "latexx")
 
