@@ -281,9 +281,10 @@ def _plane(clouds: Mapping[tuple[int, ...], FloatArray]) -> dict[tuple[int, ...]
         return {}
     from sklearn.decomposition import PCA  # takes a while to import
 
+    analysis: Any = PCA  # parts of scikit-learn are untyped
     flat = [cloud.reshape(-1, cloud.shape[-1]) for cloud in clouds.values()]
     every = np.concatenate(flat)
-    plane = PCA(2, svd_solver="covariance_eigh").fit(every[:: len(every) // MAPPED + 1])
+    plane = analysis(2, svd_solver="covariance_eigh").fit(every[:: len(every) // MAPPED + 1])
     return {
         place: plane.transform(own).reshape(*cloud.shape[:-1], 2)
         for (place, cloud), own in zip(clouds.items(), flat, strict=True)
