@@ -159,7 +159,7 @@ _LATEX: Mapping[str, str] = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\textquotedblright{}",
     "'": r"\textquotesingle{}",
     "[": "{[}",
     "]": "{]}",
@@ -167,21 +167,26 @@ _LATEX: Mapping[str, str] = {
 
 
 def _latex(columns: list[Column], rows: list[list[str]], caption: str) -> str:
-    # Rules fall back to \hline, so the file compiles in any document; \usepackage{booktabs} makes them finer.
+    # Rules fall back to \hline, so the file compiles in any document; \usepackage{booktabs} makes them finer, and with
+    # \usepackage{graphicx} a table that is wider than the text shrinks to it.
     rules = [rf"\providecommand{{\{name}rule}}{{\hline}}" for name in ("top", "mid", "bottom")]
     align = "".join("r" if column.right else "l" for column in columns)
+    fitted = (
+        r"\ifdim\wd0>\linewidth\ifdefined\resizebox\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi\else\usebox0\fi"
+    )
     return "\n".join(
         [
             *rules,
             r"\begin{table}",
-            r"\centering",
-            rf"\begin{{tabular}}{{{align}}}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\sbox0{{\begin{{tabular}}{{@{{}}{align}@{{}}}}",
             r"\toprule",
             _latex_line([column.header for column in columns]),
             r"\midrule",
             *(_latex_line(row) for row in rows),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
+            fitted,
             rf"\caption{{{_escape_latex(caption)}}}",
             r"\end{table}",
             "",

@@ -181,7 +181,7 @@ class TestLatex:
         lines = [row for row in body.splitlines() if row.endswith(r" \\")]
         assert len(lines) == 1 + len(EFFECTS)
         assert {len(re.findall(r"(?<!\\)&", row)) for row in lines} == {5}
-        assert r"\begin{tabular}{llrlrr}" in self.text
+        assert r"\begin{tabular}{@{}llrlrr@{}}" in self.text
 
     def test_rules_exist_without_booktabs(self):
         for rule in ("top", "mid", "bottom"):
@@ -318,17 +318,18 @@ class TestHtml:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
-@pytest.mark.parametrize("booktabs", [True, False])
-def test_latex_compiles_as_it_is(tmp_path, booktabs):
+@pytest.mark.parametrize("packages", ["", "booktabs", "booktabs,graphicx"])
+def test_latex_compiles_as_it_is(tmp_path, packages):
     hostile = EFFECTS.assign(held="50% of $x_1 & {y}^2 ~ \\ # <a> [1] \"q\" 'r' | *b*")
     tables = [render(frame, FACTS, "latex") for frame in (EFFECTS, hostile)]
-    package = r"\usepackage{booktabs}" if booktabs else ""
-    document = "\n".join([r"\documentclass{article}", package, r"\begin{document}", *tables, r"\end{document}"])
+    used = rf"\usepackage{{{packages}}}" if packages else ""
+    document = "\n".join([r"\documentclass{article}", used, r"\begin{document}", *tables, r"\end{document}"])
     (tmp_path / "tables.tex").write_text(document)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "tables.pdf").stat().st_size > 10_000
+    assert ("Overfull \\hbox" in done.stdout) == ("graphicx" not in packages)  # wider than the text, or shrunk to it
 
 
 class TestRefusals:
