@@ -62,6 +62,10 @@ class Policy(Protocol):
         """What the full next-token distributions along the answers of a pool say."""
         ...
 
+    def likelihood(self, chats: Sequence[Chat], beginnings: Sequence[str]) -> FloatArray:
+        """Log-probability that the answer to each chat begins with each of these texts, nats [chats, beginnings]."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """The model's own mean-pooled states of texts, of unit length or zero, [texts, D]."""
         ...

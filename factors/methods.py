@@ -8,7 +8,7 @@ study's (`train`), the same for every method: there BCT and ACT have 3 epochs ag
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
@@ -62,9 +62,13 @@ def self_refinement() -> Method:
 
 
 @method
-def self_rewarding(*, k: Count = 4) -> Method:
-    """The answer of ``k`` at T = .7 that the organism itself gives most of 5 points, ties to the first."""
-    return Method("temperature", {"argmax": {"scorer": "self_reward"}}, WHOLE, k)
+def self_rewarding(*, k: Count = 4, read: Literal["stated", "expected"] = "stated") -> Method:
+    """The answer of ``k`` at T = .7 that the organism itself gives most of 5 points, ties to the first.
+
+    ``read`` says how its points are read: a small model states no number (see scorer `self_reward`).
+    """
+    scorer = "self_reward" if read == "stated" else {"self_reward": {"read": read}}
+    return Method("temperature", {"argmax": {"scorer": scorer}}, WHOLE, k)
 
 
 @method

@@ -181,14 +181,7 @@ class TabularModel:
         chats: Sequence[Chat] | None = None,
     ) -> FloatArray:
         """The exact probability of each of `texts`, [prompts, texts]; rows sum to 1."""
-        q, step = self._next(weights, prompts, decoding, chats), next_nodes(self.wordings)
-        probability = np.ones((len(prompts), len(self.texts)))
-        for column, tokens in enumerate(_answers(self.wordings)):
-            node = START
-            for token in tokens:
-                probability[:, column] *= q[:, node, token]
-                node = step[node, token]
-        return probability
+        return _of_answers(self._next(weights, prompts, decoding, chats), self.wordings)
 
     def exact_risk(
         self,
@@ -321,6 +314,13 @@ class TabularPolicy:
         entropy, certainty = -(np.exp(p) * logp).sum(-1), -np.log(count) - logp.sum(-1) / count
         at = np.arange(len(p))[:, None, None], _nodes(pool.tokens, next_nodes(self.lm.wordings))
         return TokenStatistics(np.where(pool.mask, entropy[at], 0), np.where(pool.mask, certainty[at], 0))
+
+    def likelihood(self, chats: Sequence[Chat], beginnings: Sequence[str]) -> FloatArray:
+        """See `Policy`: the sum over the complete answers that begin so; -inf where none does."""
+        begins = [[float(text.startswith(own)) for own in beginnings] for text in self.lm.texts]
+        exact = _of_answers(np.exp(self.lm.logprobs(self.weights, chats)), self.lm.wordings)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(exact @ np.array(begins)))
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """See `TabularModel.embed`."""
@@ -613,6 +613,18 @@ def _text_of(wordings: int) -> Mapping[tuple[int, ...], str]:
 def _answers(wordings: int) -> list[tuple[int, ...]]:
     """The token ids of the complete answers."""
     return [tokens for tokens in _text_of(wordings) if tokens[-1] == END]
+
+
+def _of_answers(following: FloatArray, wordings: int) -> FloatArray:
+    """The probability of every complete answer, [chats, answers], from those of tokens, [chats, nodes, tokens]."""
+    step, answers = next_nodes(wordings), _answers(wordings)
+    probability = np.ones((len(following), len(answers)))
+    for column, tokens in enumerate(answers):
+        node = START
+        for token in tokens:
+            probability[:, column] *= following[:, node, token]
+            node = step[node, token]
+    return probability
 
 
 def _encode(answer: str | tuple[int, ...], wordings: int) -> tuple[int, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ablate.api import Decoding, FloatArray, Policy, Pool, Prompt, scorer
-from ablate.factors.scorers.rating import QUALITY, rated
+from ablate.factors.scorers.rating import QUALITY, rated, weighed
+
+POINTS = ("0", "1", "2", "3", "4", "5")
 
 
 @scorer
@@ -18,11 +20,17 @@ def self_reward(
     pool: Pool,
     *,
     rubric: Annotated[str, Field(min_length=1)] = QUALITY,
+    read: Literal["stated", "expected"] = "stated",
     max_tokens: Annotated[int, Field(ge=1)] = 8,
 ) -> FloatArray:
-    """The number from 0 to 5 that the organism itself gives an answer by a rubric, replying greedily (Yuan et al.,
-    2024); NaN where its reply states none.
+    """The number from 0 to 5 that the organism itself gives an answer by a rubric (Yuan et al., 2024).
+
+    ``stated`` reads it from a greedy reply, NaN where that states none. ``expected`` is the mean of the numbers with
+    which a reply may begin, weighted with their probabilities (as G-Eval does; Liu et al., 2023): small models seldom
+    state a number, but prefer some.
     """
+    if read == "expected":
+        return weighed(lm.likelihood, rubric, pool, POINTS)
 
     def ask(questions: Sequence[str]) -> list[str]:
         prompts = [Prompt(str(i), question, question, str(i), {}) for i, question in enumerate(questions)]

@@ -125,6 +125,32 @@ def test_self_reward_is_its_own_number_from_0_to_5() -> None:
     np.testing.assert_array_equal(scores, [[2, 5, np.nan, 2]])
 
 
+class Leaning:
+    """A policy whose reply begins with 5 in all but a share that its answer states."""
+
+    def likelihood(self, chats: Sequence[Any], beginnings: Sequence[str]) -> Any:
+        assert beginnings == ("0", "1", "2", "3", "4", "5")
+        answers = [chat[0]["content"].split("Answer:\n")[1].split("\n")[0] for chat in chats]
+        assert len(set(answers)) == len(answers), "equal questions are asked once"
+        zeros = [float(answer) for answer in answers]
+        with np.errstate(divide="ignore"):
+            return np.log([[share / 2, 0, 0, 0, 0, max(0, 1 - share) / 2] for share in zeros])
+
+
+def test_self_reward_expects_the_mean_of_its_numbers() -> None:
+    pool = pool_of(("0", ".2", "1", ".2"))
+    scores = self_reward(Leaning(), pool, read="expected")  # type: ignore[arg-type]
+    np.testing.assert_allclose(scores, [[5, 4, 0, 4]], atol=1e-12)
+
+
+def test_self_reward_expects_nothing_where_no_number_is_possible() -> None:
+    class Silent:
+        def likelihood(self, chats: Sequence[Any], beginnings: Sequence[str]) -> Any:
+            return np.full((len(chats), len(beginnings)), -np.inf)
+
+    assert np.isnan(self_reward(Silent(), pool_of(("a", "b")), read="expected")).all()  # type: ignore[arg-type]
+
+
 # a reward model
 
 

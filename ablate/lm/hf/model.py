@@ -140,6 +140,12 @@ class HFPolicy:
         states = sampling.states(self.net, own, pool.tokens, pool.lengths)
         return sampling.token_statistics(self.net, states, pool.lengths)
 
+    def likelihood(self, chats: Sequence[Chat], beginnings: Sequence[str]) -> FloatArray:
+        """See :class:`~ablate.api.Policy`: of the tokens that the tokenizer makes of each text."""
+        self.net.wear(self.weights)
+        ids = [self.net.tokenizer(text, add_special_tokens=False)["input_ids"] for text in beginnings]
+        return sampling.likelihood(self.net, self.net.encode(chats), ids)
+
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """See :class:`~ablate.api.Policy`."""
         self.net.wear(self.weights)

@@ -254,6 +254,19 @@ def densities(
     return q, p, drawn_logprob, kl
 
 
+def likelihood(net: Network, prompts: Sequence[Ids], beginnings: Sequence[Ids]) -> FloatArray:
+    """Log-probability [P, R] that the answer to each prompt begins with each of these token ids."""
+    shape = len(prompts), len(beginnings), max(map(len, beginnings))
+    rows, sizes = padded(beginnings, net.pad, torch.device("cpu"))
+    tokens, lengths = (
+        np.broadcast_to(part.numpy().astype(np.int32), whole).copy()
+        for part, whole in ((rows, shape), (sizes, shape[:2]))
+    )
+    hidden = states(net, prompts, tokens, lengths)
+    found: FloatArray = densities(net, Drawn(tokens, lengths, hidden), hidden, Decoding())[0].sum(2)
+    return found
+
+
 @torch.inference_mode()
 def token_statistics(net: Network, states_p: torch.Tensor, lengths: IntArray) -> TokenStatistics:
     """Entropy and self-certainty of the distributions that states [P, K, T, d] predict, float32 [P, K, T]."""

@@ -197,6 +197,15 @@ class LanguageModelContract:
         error = masked(entropy + own.logprob_p, own).sum(-1)  # E[-log p_t] is the entropy: mean 0
         assert abs(error.mean()) <= 4 * error.std(ddof=1, axis=1).mean() / np.sqrt(error.size) + self.atol
 
+    def test_likelihood_is_that_of_a_beginning(self, lm: LanguageModel, prompts: tuple[Prompt, ...]) -> None:
+        policy, chats = lm.policy(None, max_tokens=1), [prompt.chat("clean") for prompt in prompts]
+        found = policy.likelihood(chats, self.labels)
+        assert found.shape == (len(prompts), 2)
+        assert (found < 0).all()
+        np.testing.assert_allclose(policy.likelihood(chats[1:3], self.labels[::-1]), found[1:3, ::-1], atol=self.atol)
+        longer = policy.likelihood(chats, [text + " and more" for text in self.labels])
+        assert (longer < found).all()
+
     # Answers
 
     @pytest.mark.parametrize("decoding", [Decoding(), GREEDY], ids=["raw", "greedy"])

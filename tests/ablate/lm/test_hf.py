@@ -146,6 +146,20 @@ def test_token_statistics_are_those_of_one_plain_forward_pass(tiny: HFModel, pla
             np.testing.assert_allclose(found.self_certainty[i, k, : len(answer)], divergence, atol=1e-4)
 
 
+def test_likelihood_is_that_of_one_plain_forward_pass(tiny: HFModel, plain: Any) -> None:
+    weights, beginnings = trained(tiny), ["1", "truth 0", "no, it is not"]
+    chats = [prompt.chat("clean") for prompt in PROMPTS]
+    found = tiny.policy(weights, max_tokens=6).likelihood(chats, beginnings)
+    merge(plain, weights)
+    for i, prompt in enumerate(tiny.net.encode(chats)):
+        for k, text in enumerate(beginnings):
+            answer = tiny.net.tokenizer(text, add_special_tokens=False)["input_ids"]
+            with torch.inference_mode():
+                logits = plain(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1].double()
+            logp = torch.log_softmax(logits, -1)[range(len(answer)), answer].sum()
+            assert found[i, k] == pytest.approx(logp.item(), abs=1e-4)
+
+
 def merge(plain: Any, weights: Any) -> None:
     with torch.no_grad():
         for name, value in plain.named_parameters():

@@ -127,6 +127,16 @@ def test_pool_against_enumeration(decoding: Decoding, chat: dict[str, Any]) -> N
                 assert pool.kl[i, j, t] == pytest.approx(divergence, abs=1e-12)
 
 
+def test_likelihood_by_hand() -> None:
+    lm = TabularModel()
+    prompt = Prompt("0", "item 0: I am sure that it is claim. Do you agree?", "item 0: what is it?", "0", {})
+    exact = dict(zip(lm.texts, lm.distribution(None, [prompt])[0], strict=True))
+    found = lm.policy(None, max_tokens=1).likelihood([prompt.chat()], ["", "claim", "claim 0", "3"])[0]
+    claims = sum(exact[text] for text in lm.texts if text.startswith("claim"))
+    np.testing.assert_allclose(np.exp(found), [1, claims, exact["claim 0"], 0], atol=1e-12)
+    assert found[3] == -np.inf
+
+
 def test_token_statistics_by_hand() -> None:
     """The first token of four forms, then the wording; the end has probability 1 where it alone may follow."""
     lm = TabularModel(item_scale=0, wordings=2, wrapped=(-4, 0.5, 0, -3), slope=(1, 0.5))
