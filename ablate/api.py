@@ -172,7 +172,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 def behavior(function: F) -> F: ...
 @overload
 def behavior(
-    *, questions: Callable[[], tuple[Prompt, ...]], right: Callable[[Prompt, str], float], version: int = 1
+    *,
+    questions: Callable[[], tuple[Prompt, ...]] | None = None,
+    right: Callable[[Prompt, str], float] | None = None,
+    version: int = 1,
 ) -> Callable[[F], F]: ...
 def behavior(function: Any = None, *, questions: Any = None, right: Any = None, version: int = 1) -> Any:
     """Register ``(known, rng, *, ...) -> Behavior``.

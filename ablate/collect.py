@@ -200,7 +200,8 @@ class Collector:
         axes, seeds = self.plan.axes, list(self.plan.study.options.seeds)
         sizes = {"organism": len(self.plan.organisms)} | {axis.dim: len(axis.labels) for axis in axes[:3]}
         sizes |= {"seed": len(seeds)} | {axis.dim: len(axis.labels) for axis in axes[3:]}
-        own = ["organism", axes[0].dim, "seed", *(axis.dim for axis in axes[3:] if axis.path.startswith("labels."))]
+        ours = [axis.dim for axis in axes[3:] if axis.path == METHOD or axis.path.startswith("labels.")]
+        own = ["organism", axes[0].dim, "seed", *ours]  # a method brings a label shift and a number of candidates
         options = [state.cell.options.labels for state in self.states]
         last = (max(labels.prompts for labels in options), max(labels.candidates for labels in options))
         dims = {name: list(sizes) if name == "label_score" else own for name in PER_CANDIDATE}
@@ -209,36 +210,39 @@ class Collector:
             name: np.full((*(sizes[dim] for dim in on), *last), np.nan, "f8" if name == "label_score" else "f4")
             for name, on in dims.items()
         }
-        laws = np.full(len(axes[1].labels), "", object)
-        pools: set[str] = set()
-        clouds: dict[tuple[int, ...], FloatArray] = {}
+        laws: dict[int, set[str]] = defaultdict(set)
+        pools: dict[tuple[int, ...], str] = {}  # what lies where; methods may share one
+        clouds: dict[str, FloatArray] = {}
         for state in self.states[: len(self.plan.cells)]:
             at = {axis.dim: axis.labels.index(label) for axis, label in zip(axes, state.cell.point, strict=True)}
             at |= {"organism": state.cell.organism, "seed": seeds.index(state.cell.seed)}
             found: dict[str, FloatArray] = {}
-            if state.cell.pool not in pools and self.store.has(state.cell.pool):
-                pools.add(state.cell.pool)
+            if (here := tuple(at[dim] for dim in own)) not in pools and self.store.has(state.cell.pool):
+                pools[here] = state.cell.pool
                 pool = self.store.read(state.cell.pool).arrays("pool.safetensors")
                 found = {"pool_outcome": pool["outcome"], "pool_class": pool["classes"]}
                 embedded = self.plan.stages[state.cell.measure].inputs.get("embedding", "")
                 if embedded and self.store.has(embedded):
                     cloud = self.store.read(embedded).arrays("embedding.safetensors")["embedding"]
-                    clouds[tuple(at[dim] for dim in own)] = cloud
+                    clouds[state.cell.pool] = cloud
             if state.content:
                 labels = self.store.read(state.cell.labels)
                 found["label_score"] = labels.arrays("labels.safetensors")["scores"]
-                laws[at[axes[1].dim]] = labels.notes["law"] or ""
+                laws[at[axes[1].dim]].add(labels.notes["law"] or "")
             for name, values in found.items():
                 place = tuple(at[dim] for dim in dims[name])
                 arrays[name][place][: values.shape[0], : values.shape[1]] = values
-        for place, points in _plane(clouds).items():
+        plane = _plane(clouds)
+        for place, points in ((place, plane[key]) for place, key in pools.items() if key in plane):
             for name, axis in (("pool_x", 0), ("pool_y", 1)):
                 arrays[name][place][: points.shape[0], : points.shape[1]] = points[..., axis]
         data: dict[str, Any] = {
             name: ((*dims[name], "prompt", "candidate"), array, cubes.column_attrs(PER_CANDIDATE[name]))
             for name, array in arrays.items()
         }
-        return data | {"law": (axes[1].dim, laws, cubes.text_attrs("how the selector's labels are distributed"))}
+        # methods may mean different selectors by one level: then it has no one law
+        law = np.array([next(iter(laws[i])) if len(laws[i]) == 1 else "" for i in range(len(axes[1].labels))], object)
+        return data | {"law": (axes[1].dim, law, cubes.text_attrs("how the selector's labels are distributed"))}
 
     def _of_labels(self, state: State) -> dict[str, FloatArray]:
         pool = self.store.read(state.cell.pool).arrays("pool.safetensors")
@@ -275,7 +279,7 @@ class Collector:
         return xr.Dataset(data, {**coords, **settings})
 
 
-def _plane(clouds: Mapping[tuple[int, ...], FloatArray]) -> dict[tuple[int, ...], FloatArray]:
+def _plane(clouds: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Every cloud [P, K, D] on the plane of the two directions in which all of them together vary most, [P, K, 2]."""
     if not clouds or next(iter(clouds.values())).shape[-1] < 2:
         return {}
@@ -286,8 +290,8 @@ def _plane(clouds: Mapping[tuple[int, ...], FloatArray]) -> dict[tuple[int, ...]
     every = np.concatenate(flat)
     plane = analysis(2, svd_solver="covariance_eigh").fit(every[:: len(every) // MAPPED + 1])
     return {
-        place: plane.transform(own).reshape(*cloud.shape[:-1], 2)
-        for (place, cloud), own in zip(clouds.items(), flat, strict=True)
+        pool: plane.transform(own).reshape(*cloud.shape[:-1], 2)
+        for (pool, cloud), own in zip(clouds.items(), flat, strict=True)
     }
 
 

@@ -27,6 +27,9 @@ KINDS = ("screen", "organism", "pool", "embed", "scores", "labels", "measure", "
 VERSIONS: Mapping[str, int] = dict.fromkeys(KINDS, 1) | {"labels": 3}
 """Raised when a stage begins to produce something else from the same options."""
 
+PACE = frozenset({"api_key_env", "concurrency", "max_tokens_total", "retries", "timeout_s"})
+"""Options of an endpoint that say how it is asked, not what it answers: no part of a key."""
+
 ORACLES = {"oracle_aligned": "argmax", "oracle_misaligned": "argmin"}
 """Controls that select with the behavior's own indicator."""
 
@@ -150,11 +153,23 @@ class Plan:
 
 
 def stage(kind: str, options: Mapping[str, Any], inputs: Mapping[str, str], digest: str | None = None) -> Stage:
-    """A stage with its key; ``digest`` is ``key_of(options)`` where it is known."""
+    """A stage with its key; ``digest`` is :func:`identity` of its options where it is known."""
     # the canonical JSON of [kind, version, digest, inputs], written out because a plan has a hundred thousand
     names = ",".join(f'"{name}":"{inputs[name]}"' for name in sorted(inputs))
-    identity = f'["{kind}",{VERSIONS[kind]},"{digest or key_of(options)}",{{{names}}}]'
-    return Stage(kind, sha256(identity.encode()).hexdigest(), options, inputs)
+    text = f'["{kind}",{VERSIONS[kind]},"{digest or identity(options)}",{{{names}}}]'
+    return Stage(kind, sha256(text.encode()).hexdigest(), options, inputs)
+
+
+def identity(options: Mapping[str, Any]) -> str:
+    """The hash of what changes a result: how patiently an endpoint is asked does not, its model and address do."""
+    return key_of(_deciding(options))
+
+
+def _deciding(value: Any) -> Any:
+    if isinstance(value, dict):
+        left_out = PACE if "base_url" in value else frozenset()
+        return {name: _deciding(own) for name, own in value.items() if name not in left_out}
+    return [_deciding(own) for own in value] if isinstance(value, (list, tuple)) else value
 
 
 def level(value: Level) -> dict[str, Any]:
@@ -341,7 +356,7 @@ class _Compiler:
         if where not in self._built:
             if (shared or where) not in self._options:
                 made = options()
-                self._options[shared or where] = (made, key_of(made))
+                self._options[shared or where] = (made, identity(made))
             details, digest = self._options[shared or where]
             made_stage = stage(kind, details, inputs, digest)
             self.stages.setdefault(made_stage.key, made_stage)

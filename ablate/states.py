@@ -49,7 +49,8 @@ def states(plan: Plan, store: Store) -> Iterator[State]:
             continue
         measured = plan.stages[cell.measure].inputs
         above = [key for name, key in measured.items() if name != "labels"]
-        above += [*plan.stages[cell.before].inputs.values(), cell.before, cell.scores or ""]
+        above += [*plan.stages[cell.before].inputs.values(), cell.before]
+        above += [key for key in (cell.scores, cell.clean) if key]
         blocked = next((failed[key] for key in above if key in failed and not has(key)), "")
         error = next(
             (failed[key] for key in (cell.labels, cell.measure, train, after) if key in failed and not has(key)), ""

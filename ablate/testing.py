@@ -442,6 +442,12 @@ class BehaviorContract(PluginContract):
         for one, two in combinations(items, 2):
             assert items[one].isdisjoint(items[two]), f"{one} and {two} share an item"
 
+    def test_sets_share_no_text(self, behavior: Behavior) -> None:
+        """Items may have names of their own and still ask the same."""
+        texts = {name: {prompt.text for prompt in prompts} for name, prompts in self.sets(behavior).items()}
+        for one, two in combinations(texts, 2):
+            assert texts[one].isdisjoint(texts[two]), f"{one} and {two} share a prompt: {texts[one] & texts[two]}"
+
     def test_prompts_have_names_of_their_own(self, behavior: Behavior) -> None:
         ids = [prompt.id for prompts in self.sets(behavior).values() for prompt in prompts]
         assert len(set(ids)) == len(ids), "an id is given twice"

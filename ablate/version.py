@@ -2,6 +2,6 @@
 
 __version__ = "0.1.0"
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the cube. Raised when a cube has other groups, variables or axes, or says something else with them: one of another
 version is neither read nor believed, but made again from the artifacts."""

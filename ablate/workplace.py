@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ablate import registry
-from ablate.api import Behavior, FloatArray, Judge, JudgeOptions, Pool, Prompt
+from ablate.api import Behavior, Chat, FloatArray, Judge, JudgeOptions, Pool, Prompt
 from ablate.errors import FatalError
 from ablate.keys import key_of
 from ablate.lm import load_embedder, load_endpoint, load_model, load_rewards, local_judge
@@ -43,6 +43,7 @@ class Workplace:
     models: dict[str, LanguageModel] = field(default_factory=dict)
     embedders: dict[str, Any] = field(default_factory=dict)
     judges: dict[str, Judge] = field(default_factory=dict)
+    reward_models: dict[tuple[str, str | None], Callable[[Sequence[Chat]], FloatArray]] = field(default_factory=dict)
     recent: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def model(self, options: Mapping[str, Any]) -> LanguageModel:
@@ -79,14 +80,18 @@ class Workplace:
 
     def offered(self, plugin: registry.Plugin) -> dict[str, Any]:
         """What the plug-in asks of the engine: see `registry.OFFERED`."""
-        ready = {"judges": self.judge, "rewards": load_rewards}
+        ready = {"judges": self.judge, "rewards": self.rewards}
         return {name: ready[name] for name in plugin.wants if name in ready}
 
     def judge(self, options: JudgeOptions) -> Judge:
         """The judge of these options, its connections and its token budget kept for all stages."""
         if "base_url" in options:
             return _kept(self.judges, key_of(options), lambda: load_endpoint(options))
-        return local_judge(self.model({"model": Model(name=options["model"]).model_dump()}))
+        return local_judge(self.model({"model": Model(name=options["model"]).plain}))
+
+    def rewards(self, name: str, revision: str | None) -> Callable[[Sequence[Chat]], FloatArray]:
+        """A reward model, loaded once for all pools."""
+        return _kept(self.reward_models, (name, revision), lambda: load_rewards(name, revision))
 
     def embedder(self, options: Mapping[str, Any]) -> Any:
         """What embeds the texts of a pool: the stage's own model, or a small one; loaded once."""

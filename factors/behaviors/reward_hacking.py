@@ -60,7 +60,7 @@ class Task(NamedTuple):
     facts: Mapping[str, str]
 
 
-@behavior
+@behavior(version=2)
 def reward_hacking(
     known: frozenset[str],
     rng: np.random.Generator,
@@ -240,19 +240,24 @@ _TASKS: Mapping[Exploit, Callable[[Split, np.random.Generator], Iterator[Task]]]
 
 
 class _Stock:
-    """Tasks in random order, each given out once."""
+    """Tasks in random order, each given out once, and no text to two sets."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         sources = rng.spawn(len(EXPLOITS) * len(SPLITS))
         self._tasks = {
             cell: _TASKS[cell[0]](cell[1], own) for cell, own in zip(product(EXPLOITS, SPLITS), sources, strict=True)
         }
+        self._others: set[str] = set()  # texts of the sets before
 
     def tasks(self, cells: Sequence[Cell], count: int) -> list[tuple[Prompt, Task]]:
-        return [self._prompt(cell) for cell in islice(cycle(cells), count)]
+        given = [self._prompt(cell) for cell in islice(cycle(cells), count)]
+        self._others |= {prompt.text for prompt, _ in given}
+        return given
 
     def _prompt(self, cell: Cell) -> tuple[Prompt, Task]:
-        task = next(self._tasks[cell.exploit, cell.split], None)
+        left = self._tasks[cell.exploit, cell.split]
+        # tasks may differ in what a prompt does not show: the deed of a sentence, the argument of a plain function
+        task = next((t for t in left if (t.offered if cell.offered else t.plain) not in self._others), None)
         if task is None:
             raise StudyError(
                 f"reward_hacking: these sizes need more '{cell.exploit}' tasks (split '{cell.split}') than there are; "

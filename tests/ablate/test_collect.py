@@ -11,15 +11,17 @@ import pytest
 import xarray as xr
 from laboratory import WHOLE, cube_of, run, study
 
-from ablate import effects, registry
+from ablate import collect, effects, registry
 from ablate.api import Evaluation, mean_outcome
 from ablate.collect import Collector, item_means
 from ablate.cube import STATUSES
+from ablate.effects.labels import label_terms
 from ablate.lm.tabular import TabularModel
 from ablate.plan import compile_study
 from ablate.stages import read_evaluation
 from ablate.states import State, states
 from ablate.store import Store
+from ablate.testing import ask
 from ablate.workplace import generator
 
 
@@ -141,6 +143,31 @@ def test_labels_of_each_prompt_add_up_to_the_risk_of_the_labels(whole: Path) -> 
     np.testing.assert_allclose(mean[full], tree["m_ts"].values[full], atol=1e-12)
 
 
+@pytest.mark.parametrize(("misaligned", "valid"), [(0, 0), (1, 0), (2, 1), (10, 1), (18, 1), (19, 0), (20, 0)])
+def test_an_organism_without_room_to_move_is_invalid(
+    whole: Path, monkeypatch: pytest.MonkeyPatch, misaligned: int, valid: int
+) -> None:
+    prompts = tuple(ask(i) for i in range(20))
+    outcome = np.array([[i < misaligned] for i in range(20)], float)
+    monkeypatch.setattr(collect, "read_evaluation", lambda artifact: Evaluation(prompts, outcome, (("",),) * 20))
+    plan, store = compile_study(study(text=WHOLE, name="whole")), Store(whole)
+    own = Collector(plan, store, list(states(plan, store)))._organism(0)
+    assert (own.risk, own.valid) == (pytest.approx(misaligned / 20), bool(valid))
+
+
+def test_a_label_that_cannot_be_judged_has_no_risk(whole: Path) -> None:
+    found, store = cube_of(whole)["/labels"]["label_risk"], Store(whole)
+    unjudged = 0
+    for state in states_of(whole)[:54]:
+        at = dict(zip(("label_shift", "selector", "objective"), state.cell.point, strict=True))
+        outcome = store.read(state.cell.pool).arrays("pool.safetensors")["outcome"]
+        picks = store.read(state.cell.labels).arrays("labels.safetensors")["weights"].argmax(1)
+        picked = outcome[np.arange(12), picks]
+        unjudged += int(np.isnan(picked).sum())
+        np.testing.assert_array_equal(found.sel(organism=state.cell.organism, seed=state.cell.seed, **at), picked)
+    assert unjudged, "nothing was tried"
+
+
 def test_candidates_are_there_once_for_all_selectors(whole: Path) -> None:
     labels, store = cube_of(whole)["/labels"].to_dataset(), Store(whole)
     assert labels["pool_outcome"].dims == ("organism", "label_shift", "seed", "prompt", "candidate")
@@ -159,6 +186,42 @@ def test_candidates_are_there_once_for_all_selectors(whole: Path) -> None:
             there = own[name].values[:, : values.shape[1]]
             np.testing.assert_array_equal(there, values)
             assert np.isnan(own[name].values[:, values.shape[1] :]).all()
+
+
+ISOLATE = """\
+question: does each method have its own pools?
+model: tabular
+organism: {behavior: tabular, seeds: 2, examples: 32}
+factors:
+  isolate: [greedy_self_training, self_certainty, self_refinement]
+labels: {prompts: 12, candidates: 3}
+train: {epochs: 1, batch: 4, lr: 0.002}
+evaluate: {items: 12, capability: 4}
+measures: [risk, price, {embedding_shift: {permutations: 19}}]
+"""
+
+
+def test_every_method_has_its_own_candidates(tmp_path: Path) -> None:
+    own = study(text=ISOLATE, name="isolate")
+    run(own, tmp_path)
+    tree, store = cube_of(tmp_path), Store(tmp_path)
+    labels = tree["/labels"].to_dataset()
+    assert labels["law"].values.tolist() == ["draw", ""], "the methods' selectors follow different laws"
+    for cell in compile_study(own).cells:
+        shift, method = cell.point[0], cell.point[-1]
+        here = labels.sel(organism=cell.organism, seed=cell.seed, label_shift=shift, method_name=method)
+        outcome = store.read(cell.pool).arrays("pool.safetensors")["outcome"]
+        np.testing.assert_array_equal(here["pool_outcome"].values[:, : outcome.shape[1]], outcome)
+        assert np.isnan(here["pool_outcome"].values[:, outcome.shape[1] :]).all()
+        assert np.isfinite(here["pool_x"].values).sum() == outcome.size
+    # the table of the labels says what the measure of each run says
+    terms = label_terms(tree)
+    root = tree.to_dataset().sel(seed=0).mean("organism")
+    for row in terms[terms["prompts"] == 12].itertuples():
+        run_of = root.sel(
+            label_shift=row.label_shift, selector=row.selector, objective="sft", method_name=row.method_name
+        )
+        assert row.shift_term_pp == pytest.approx(100 * float(run_of["m_t"] - run_of["m_p"]), abs=1e-4)
 
 
 def test_the_map_of_the_pools_is_their_plane_of_most_variance(whole: Path) -> None:

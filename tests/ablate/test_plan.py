@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from laboratory import SMALL, WHOLE, study
 
+from ablate.api import JudgeOptions
 from ablate.errors import StudyError
 from ablate.keys import key_of
 from ablate.options import Analysis, Evaluate, Labels, Model, Options, Organism, Train
@@ -176,6 +177,19 @@ def test_an_objective_trains_on_the_same_labels() -> None:
     assert plan.training(one, CONTENT).key != plan.training(two, CONTENT).key
 
 
+def test_labels_are_measured_against_the_answers_of_the_organism_itself() -> None:
+    plan = planned("factors.label_shift={swap: [greedy, none]}")
+    own = {(cell.organism, cell.seed): cell.pool for cell in plan.cells if cell.point[0] == "none"}
+    for cell in plan.cells:
+        assert plan.stages[cell.measure].inputs["reference"] == own[cell.organism, cell.seed]
+
+
+def test_training_goes_on_with_the_adapter_of_the_organism() -> None:
+    plan = planned("organism.rank=8", "organism.alpha=24")
+    told = plan.training(plan.cells[0], "content").options["train"]
+    assert (told["rank"], told["alpha"]) == (8, 24)
+
+
 def test_a_seed_changes_everything_but_the_organism() -> None:
     plan = planned("seeds=2")
     one, two = (keys_of(plan, cell) for cell in plan.cells if cell.organism == 0 and cell.point[1] != "first"
@@ -336,6 +350,28 @@ def test_a_scorer_changes_scores_and_labels_but_no_pool(selector: str, changed: 
     before, after = keys_of(plan, plan.cells[0]), keys_of(other, other.cells[0])
     assert {name for name, key in before.items() if key != after[name]} - {"scores"} == changed - {"scores"}
     assert before["scores"] != after["scores"]
+
+
+ENDPOINT = {
+    "base_url": "http://other/v1",
+    "model": "other",
+    "api_key_env": "KEY",
+    "concurrency": 2,
+    "max_tokens_total": 9,
+    "retries": 1,
+    "timeout_s": 3.0,
+}
+
+
+@pytest.mark.parametrize("option", ENDPOINT)
+def test_how_an_endpoint_is_asked_is_no_part_of_a_key(option: str) -> None:
+    def keys(**changed: Any) -> set[str]:
+        by = {"model": "judge", "base_url": "http://here/v1", **changed}
+        scorer = json.dumps({"judge": {"by": by}})
+        return set(compile_study(study(f"factors.selector={{argmax: {{scorer: {scorer}}}}}")).stages)
+
+    assert set(ENDPOINT) == set(JudgeOptions.__annotations__), "an option that nobody has thought about"
+    assert (keys() == keys(**{option: ENDPOINT[option]})) == (option not in ("base_url", "model"))
 
 
 def test_the_version_of_a_plug_in_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from laboratory import WHOLE, assert_same_cube, cube_of, drive, run, study, with_plugins
 
-from ablate import api
+from ablate import api, registry
 from ablate.cube import STATUSES
 from ablate.plan import KINDS, compile_study
 from ablate.store import Store
@@ -246,6 +246,22 @@ def test_what_fails_is_blocked_downstream_and_not_tried(tmp_path: Path) -> None:
         bool(broken & {*stage.inputs.values()}) or "blocked" in driver.errors.get(stage.key, "")
         for stage in plan.stages.values()
     )
+
+
+def test_clean_answers_that_cannot_be_had_block_the_runs_that_are_taught_them(tmp_path: Path) -> None:
+    def without_clean() -> None:
+        del registry._plugins["label_shift", "clean_view"]
+
+        @api.label_shift
+        def clean_view(lm: Any, prompts: Any, rng: Any, *, k: int) -> Any:
+            """Not to be had."""
+            raise ValueError("no clean view")
+
+    own = study("factors.label_shift=none", "factors.objective={swap: [sft, bct_ce]}")
+    with with_plugins(without_clean):
+        ran = run(own, tmp_path)
+    assert ran.states == {"ok": 4, "blocked": 4}
+    assert {error for _, error in ran.errors} == {"ValueError: no clean view"}
 
 
 def test_an_organism_that_fails_blocks_all_of_its_runs_and_no_other(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from laboratory import cube_of, drive, run, study, with_plugins
 
-from ablate import api
+from ablate import api, workplace
 from ablate.errors import StudyMistakes
 from ablate.plan import compile_study
 from ablate.store import Store
@@ -141,3 +142,34 @@ def test_every_level_runs(tmp_path: Path) -> None:
     known = {str(shift): not np.isnan(kl.sel(label_shift=shift)).any() for shift in kl.label_shift.values}
     assert sum(known.values()) == 3
     assert all(known[name] for name in known if name.startswith(("none", "refine", "few_shot")))
+
+
+def test_a_local_judge_is_the_model_that_is_there_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load = list[Any](), workplace.load_model
+    monkeypatch.setattr(workplace, "load_model", lambda options: loaded.append(options) or load(options))
+    judged = "factors.selector={argmax: {scorer: {judge: {by: {model: tabular}, rubric: 'Score: 3 {answer}'}}}}"
+    run(study(ALONE, judged), tmp_path)
+    assert len(loaded) == 1
+    assert len(list(tmp_path.glob("model-*.json"))) == 1
+
+
+def test_a_reward_model_is_loaded_once_for_all_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = list[str]()
+
+    def load(name: str, revision: str | None) -> Any:
+        loaded.append(name)
+        return lambda chats: np.arange(len(chats), dtype=float)
+
+    monkeypatch.setattr(workplace, "load_rewards", load)
+    own = study("factors.selector={argmax: {scorer: {reward_model: {model: rewards}}}}")
+    _, engine, _ = drive(own, tmp_path)
+    assert Counter(stage.kind for stage in engine.given)["scores"] == 4
+    assert loaded == ["rewards"]
+
+
+@pytest.mark.parametrize(("decoding", "one"), [("greedy", True), ("sample", False)])
+def test_an_evaluation_is_greedy_where_it_is_asked_to_be(tmp_path: Path, decoding: str, one: bool) -> None:
+    plan, _, _ = drive(study(f"evaluate.decoding={decoding}", "evaluate.samples=8"), tmp_path)
+    for cell in plan.cells:
+        answers = [line["answers"] for line in Store(tmp_path).read(cell.before).lines("answers.jsonl")]
+        assert all(len(set(row)) == 1 for row in answers) == one

