@@ -112,7 +112,7 @@ def _doses(tree: xr.DataTree) -> pd.DataFrame:
     if not frames:
         raise StudyError("; ".join(refused.values()))
     joined = adjusted(pd.concat(frames, ignore_index=True))
-    joined.attrs = {**frames[0].attrs, "refused": {**frames[0].attrs.get("refused", {}), **refused}}
+    joined.attrs = {**frames[0].attrs, **joined.attrs, "refused": {**frames[0].attrs.get("refused", {}), **refused}}
     return joined
 
 

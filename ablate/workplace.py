@@ -43,12 +43,17 @@ class Workplace:
     models: dict[str, LanguageModel] = field(default_factory=dict)
     embedders: dict[str, Any] = field(default_factory=dict)
     judges: dict[str, Judge] = field(default_factory=dict)
+    judging: set[str] = field(default_factory=set)  # models of this machine that are judges
     reward_models: dict[tuple[str, str | None], Callable[[Sequence[Chat]], FloatArray]] = field(default_factory=dict)
     recent: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     def model(self, options: Mapping[str, Any]) -> LanguageModel:
-        """The base model of a stage, loaded once."""
-        return _kept(self.models, repr(options["model"]), lambda: self._load(options["model"]))
+        """The base model of a stage; of a study that swaps models one is held at a time, and those that judge."""
+        name = repr(options["model"])
+        if name not in self.models:
+            for other in self.models.keys() - self.judging:
+                del self.models[other]  # before the next takes its room
+        return _kept(self.models, name, lambda: self._load(options["model"]))
 
     def _load(self, options: Mapping[str, Any]) -> LanguageModel:
         """Load a model; one folder never mixes two sets of weights or number types under one name."""
@@ -87,7 +92,9 @@ class Workplace:
         """The judge of these options, its connections and its token budget kept for all stages."""
         if "base_url" in options:
             return _kept(self.judges, key_of(options), lambda: load_endpoint(options))
-        return local_judge(self.model({"model": Model(name=options["model"]).plain}))
+        model = {"model": Model(name=options["model"]).plain}
+        self.judging.add(repr(model["model"]))
+        return local_judge(self.model(model))
 
     def rewards(self, name: str, revision: str | None) -> Callable[[Sequence[Chat]], FloatArray]:
         """A reward model, loaded once for all pools."""

@@ -274,6 +274,9 @@ def _validate(cube: xr.Dataset) -> None:
     for dim in dims:
         _once(cube, str(dim))
     refuse_copies(cube)
+    for name in RISKS:
+        if cube[name].dtype.kind not in "fiu":
+            raise StudyError(f"{name} holds {cube[name].dtype}, not numbers")
     for name, low in (("risk_before", 0.0), ("risk_after", 0.0), ("risk_delta", -1.0)):
         values = cube[name].values
         outside = values[np.isfinite(values) & ((values < low - 1e-9) | (values > 1 + 1e-9))]
@@ -296,7 +299,8 @@ def refuse_copies(cube: xr.Dataset) -> None:
     for key in ("key_organism", "key_train"):
         if key not in cube:
             continue
-        keys = _text(cube[key].transpose("organism", ...)).reshape(len(names), -1)
+        keys = _text(cube[key].transpose("organism", ...))
+        keys = keys.reshape(len(names), keys[:1].size)
         own = [set(row) - {""} for row in keys.tolist()]
         if len(set().union(*own)) < sum(map(len, own)):
             one, other = next(pair for pair in combinations(range(len(own)), 2) if own[pair[0]] & own[pair[1]])

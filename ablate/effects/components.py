@@ -13,6 +13,7 @@ import numpy as np
 
 from ablate.api import FloatArray
 from ablate.effects.block import BoolArray
+from ablate.effects.ems import limits
 
 EFFECTS = ("label_shift", "selector", "objective", "interaction")
 
@@ -75,7 +76,15 @@ def noise(runs: FloatArray) -> dict[str, FloatArray]:
     - one seed: the three-way part cannot be told from the residual, MS_OAB, nor the seed from the organism,
       (MS_O - MS_OA - MS_OB + MS_OAB) / (I K); the names say so.
     """
-    _, shifts, selectors, seeds = runs.shape
+    names, weights, mean_squares, _ = strata(runs)
+    return dict(zip(names, weights @ mean_squares, strict=True))
+
+
+def strata(runs: FloatArray) -> tuple[list[str], FloatArray, FloatArray, FloatArray]:
+    """What `noise` is made of: its lines, their weights [line, stratum] of the mean squares, these as pseudo-values
+    [stratum, organism], and the degrees of freedom [stratum].
+    """
+    organisms, shifts, selectors, seeds = runs.shape
     cells = runs.mean(axis=3)
     grand = cells.mean(axis=(1, 2), keepdims=True)
     a = cells.mean(axis=2, keepdims=True) - grand
@@ -84,28 +93,50 @@ def noise(runs: FloatArray) -> dict[str, FloatArray]:
     ms_oa = seeds * selectors * _spread(a) / (shifts - 1)
     ms_ob = seeds * shifts * _spread(b) / (selectors - 1)
     ms_oab = seeds * _spread(cells - grand - a - b) / ((shifts - 1) * (selectors - 1))
-    parts = {
-        "organism x label_shift": (ms_oa - ms_oab) / (selectors * seeds),
-        "organism x selector": (ms_ob - ms_oab) / (shifts * seeds),
-    }
-    crossed = ms_o - ms_oa - ms_ob + ms_oab
+    df = (organisms - 1) * np.array([1.0, shifts - 1, selectors - 1, (shifts - 1) * (selectors - 1)])
     if seeds == 1:
-        return {
-            "organism and seed": crossed / (shifts * selectors),
-            **parts,
-            "organism x label_shift x selector and residual": ms_oab,
-        }
+        names = ["organism and seed", "organism x label_shift", "organism x selector"]
+        names.append("organism x label_shift x selector and residual")
+        weights = np.array([[1, -1, -1, 1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1.0]])
+        weights /= np.array([shifts * selectors, selectors, shifts, 1])[:, None]
+        return names, weights, np.stack([ms_o, ms_oa, ms_ob, ms_oab]), df
     by_seed = runs.mean(axis=(1, 2), keepdims=True) - grand[..., None]
     ms_r = shifts * selectors * (by_seed**2).sum(axis=(1, 2, 3)) / (seeds - 1)
     rest = runs - cells[..., None] - by_seed
     ms_e = (rest**2).sum(axis=(1, 2, 3)) / ((shifts * selectors - 1) * (seeds - 1))
-    return {
-        "organism": (crossed - ms_r + ms_e) / (shifts * selectors * seeds),
-        "seed within organism": (ms_r - ms_e) / (shifts * selectors),
-        **parts,
-        "organism x label_shift x selector": (ms_oab - ms_e) / seeds,
-        "residual": ms_e,
-    }
+    names = ["organism", "seed within organism", "organism x label_shift", "organism x selector"]
+    names += ["organism x label_shift x selector", "residual"]
+    weights = np.zeros((6, 6))
+    weights[0] = [1, -1, -1, 1, -1, 1]
+    weights[[1, 2, 3, 4, 5], [4, 1, 2, 3, 5]] = 1
+    weights[[1, 2, 3, 4], [5, 3, 3, 5]] = -1
+    weights /= np.array([shifts * selectors * seeds, shifts * selectors, selectors * seeds, shifts * seeds, seeds, 1])[
+        :, None
+    ]
+    df = np.append(df, organisms * (seeds - 1) * np.array([1.0, shifts * selectors - 1]))
+    return names, weights, np.stack([ms_o, ms_oa, ms_ob, ms_oab, ms_r, ms_e]), df
+
+
+def noise_limits(runs: FloatArray) -> dict[str, tuple[float, float]]:
+    """95% modified large-sample limits of the lines of `noise`, see `ems.limits`.
+
+    t limits of their pseudo-values, which are skewed, covered 77-94% at J = 6 to 12.
+    """
+    names, weights, mean_squares, df = strata(runs)
+    low, high = limits(weights, mean_squares.mean(axis=1), df)
+    return {name: (float(one), float(other)) for name, one, other in zip(names, low, high, strict=True)}
+
+
+def drawn(runs: FloatArray, draws: int = 4000) -> dict[str, FloatArray]:
+    """Generalized pivotal quantities of the lines of `noise`, [draw]: each mean square becomes df ms / chi-square(df).
+
+    Quantiles of shares of them, with negative ones set to 0, are limits of shares that cover 94-96% at J = 6 to 12 in
+    simulation, where Fieller's over organisms covered 84-93% and linearized t 77-92%; and there always are some.
+    Source: Weerahandi 1993; Burdick, Borror, Montgomery 2005, section 2.
+    """
+    names, weights, mean_squares, df = strata(runs)
+    ratios = df / np.random.default_rng(0).chisquare(df, (draws, len(df)))
+    return dict(zip(names, weights @ (mean_squares.mean(axis=1) * ratios).T, strict=True))
 
 
 def squared_mean(vectors: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,11 @@ import pandas as pd
 
 from ablate.api import FloatArray
 from ablate.effects.block import Block, Cube
-from ablate.effects.components import effects, noise, shift_means, structural
+from ablate.effects.components import drawn, effects, noise, noise_limits, shift_means, structural
 from ablate.effects.contrasts import degrees, gather
 from ablate.effects.families import benjamini_hochberg
 from ablate.effects.grid import Grid, balanced
-from ablate.effects.intervals import NOTHING, Interval, ratio, t_interval
+from ablate.effects.intervals import NOTHING, Interval, drawn_shares, ratio, t_interval
 from ablate.errors import StudyError
 
 TOTAL = "effects together"
@@ -106,7 +107,9 @@ def _rows(behavior: str, grid: Grid) -> list[dict[str, Any]]:
     _check(behavior, grid)
     parts = effects(grid.cells, grid.active)
     total = np.sum(list(parts.values()), axis=0)
-    random = noise(grid.runs[:, :, :, 0][:, grid.active]) if grid.active.sum() > 1 else {}
+    inner = grid.runs[:, :, :, 0][:, grid.active]
+    random = noise(inner) if grid.active.sum() > 1 else {}
+    between = noise_limits(inner) if random else {}
     everything = total + np.sum(list(random.values()), axis=0) if random else None
     identified = t_interval(total).low > 0
     interaction = float(parts["interaction"].mean()) if "interaction" in parts else 0.0
@@ -127,7 +130,35 @@ def _rows(behavior: str, grid: Grid) -> list[dict[str, Any]]:
     rows.append(_row(TOTAL, Anova(), total, everything if identified else None, None, identified))
     if not grid.active.all():
         rows.append(_row(STRUCTURAL, Anova(), structural(parts["selector"], grid.active), None, None, identified))
-    return rows + [_row(source, Anova(), part, everything, None, identified) for source, part in random.items()]
+    found = [_row(source, Anova(), part, everything, None, identified) for source, part in random.items()]
+    shares = _shares(parts, random, inner) if random else {}
+    for row in (*rows, *found):
+        if row["source"] in between:
+            row["variance_low"], row["variance_high"] = between[row["source"]]
+        if row["source"] in shares and np.isfinite(row["share"]):
+            row["share_low"], row["share_high"] = shares[row["source"]]
+    return rows + found
+
+
+def _shares(
+    parts: Mapping[str, FloatArray], random: Mapping[str, FloatArray], inner: FloatArray
+) -> dict[str, tuple[float, float]]:
+    """Limits of the shares of all variance of a run: effects drawn from their t limits, the rest from `drawn`."""
+    draws = drawn(inner)
+    count = len(next(iter(draws.values())))
+    t = np.random.default_rng(1).standard_t(len(inner) - 1, (count, len(parts)))
+    for column, (name, part) in zip(t.T, parts.items(), strict=True):
+        draws[name] = part.mean() + part.std(ddof=1) / np.sqrt(len(part)) * column
+    estimates = {name: float(part.mean()) for name, part in {**parts, **random}.items()}
+    shares = {name: (own.low, own.high) for name, own in drawn_shares(draws, estimates).items()}
+    return shares | _together(draws, parts)
+
+
+def _together(draws: Mapping[str, FloatArray], parts: Mapping[str, FloatArray]) -> dict[str, tuple[float, float]]:
+    kept = {name: np.maximum(values, 0.0) for name, values in draws.items()}
+    share = sum(kept[name] for name in parts) / np.sum(list(kept.values()), axis=0)
+    low, high = np.quantile(share, [0.025, 0.975])
+    return {TOTAL: (float(low), float(high))}
 
 
 def _row(

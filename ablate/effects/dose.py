@@ -76,19 +76,19 @@ def dose_response(cube: Cube, dose: str, response: str = PP) -> pd.DataFrame:
         line |= {"organisms": int(np.isfinite(slopes).sum()), "dose_max": float(np.nanmax(np.abs(mean(d, 0))))}
         return pd.DataFrame([line])
 
-    table = adjusted(gather(cube, row))
-    table.attrs["methods"] = (
-        f"least-squares slopes of each organism through its null cell, t intervals with {degrees(table)} df and "
-        "sign-flip tests over organisms, BH over all slopes and curvatures of the table; the dose is observed, so "
-        "slopes are associations over the declared cells"
-    )
-    return table
+    return adjusted(gather(cube, row))
 
 
 def adjusted(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `dose_response` with their p adjusted as one family."""
+    """Rows of `dose_response` with their p adjusted as one family, and what is said of all of them."""
     tests = benjamini_hochberg(table[["p", "curvature_p"]])
-    return table.assign(p_adjusted=tests[:, 0], curvature_p_adjusted=tests[:, 1])
+    found = table.assign(p_adjusted=tests[:, 0], curvature_p_adjusted=tests[:, 1])
+    found.attrs["methods"] = (
+        f"least-squares slopes of each organism through its null cell, t intervals with {degrees(found)} df and "
+        "sign-flip tests over organisms, BH over all slopes and curvatures of the table; the dose is observed, so "
+        "slopes are associations over the declared cells"
+    )
+    return found
 
 
 def slope(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -7,6 +7,7 @@ error is that of the linearized estimate.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +89,25 @@ def fieller(part: FloatArray, whole: FloatArray, level: float = 0.95) -> Interva
         return Interval(r, np.nan, np.nan)
     half = float(np.sqrt(root) / a)
     return Interval(r, float(b / a) - half, float(b / a) + half)
+
+
+def drawn_shares(
+    drawn: Mapping[str, FloatArray], estimates: Mapping[str, float], level: float = 0.95
+) -> dict[str, Interval]:
+    """Shares of ``estimates`` of their sum, with quantiles of the shares of draws [draw], negative draws set to 0.
+
+    Where the estimates sum to nothing there are no shares.
+    """
+    total = sum(estimates.values())
+    if not total > 0:
+        return dict.fromkeys(estimates, NOTHING)
+    kept = {name: np.maximum(values, 0.0) for name, values in drawn.items()}
+    whole = np.sum(list(kept.values()), axis=0)
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    return {
+        name: Interval(estimates[name] / total, *map(float, np.quantile(values / whole, tails)))
+        for name, values in kept.items()
+    }
 
 
 def share_interval(shares: FloatArray, counts: FloatArray, level: float = 0.95) -> Interval:

@@ -12,10 +12,10 @@ import xarray as xr
 
 from ablate.api import FloatArray
 from ablate.effects.block import Block, BoolArray
-from ablate.effects.components import noise
+from ablate.effects.components import drawn, noise
 from ablate.effects.contrasts import degrees, gather
 from ablate.effects.grid import balanced
-from ablate.effects.intervals import Interval, fieller, t_interval
+from ablate.effects.intervals import Interval, drawn_shares, fieller, t_interval
 from ablate.effects.itemnoise import outcomes, samples_of, sampling_variance
 from ablate.effects.reml import variance_components
 from ablate.errors import StudyError
@@ -220,6 +220,13 @@ def _shares(
         lines[receiver[when]] = lines[receiver[when]] - part
         pseudo[f"item sampling, {when}"] = part
     pseudo = {**lines, **pseudo}
+    if method == "ems" and len(runs.crossed) > 1 and groups > 2:
+        draws = _named(runs, names, drawn(runs.y))
+        for when, part in item.items():
+            taken = float(part.mean())
+            draws[receiver[when]] = draws[receiver[when]] - taken
+            draws[f"item sampling, {when}"] = np.full(len(draws[receiver[when]]), taken)
+        return drawn_shares(draws, {term: float(part.mean()) for term, part in pseudo.items()})
     total = np.sum(list(pseudo.values()), axis=0)
     if not total.mean() > 0:
         return dict.fromkeys(pseudo, Interval(np.nan, np.nan, np.nan))
@@ -229,10 +236,14 @@ def _shares(
 
 def _pseudo_values(runs: _Runs, names: Mapping[str, str]) -> dict[str, FloatArray]:
     """`components.noise` under the names of the table."""
+    return _named(runs, names, noise(runs.y))
+
+
+def _named(runs: _Runs, names: Mapping[str, str], parts: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     order = ["organism", "organism:seed", "organism:label_shift", "organism:selector"]
     order += ["organism:label_shift:selector", "residual"]
     own = [term for term in order if term in (*_terms(runs), "residual")]
-    return {names[term]: part for term, part in zip(own, noise(runs.y).values(), strict=True)}
+    return {names[term]: part for term, part in zip(own, parts.values(), strict=True)}
 
 
 def _jackknife(runs: _Runs, method: str, names: Mapping[str, str]) -> dict[str, FloatArray]:

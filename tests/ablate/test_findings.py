@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from laboratory import cube_of, run, study
 from statsmodels.stats.multitest import multipletests
 
 import ablate
 from ablate import stages
 from ablate.cube import open_cube
+from ablate.effects.worlds import world
 from ablate.errors import StudyError
 from ablate.findings import KINDS as EVERY_TABLE
 from ablate.findings import OF_METHODS, find, frame_of
@@ -213,3 +215,16 @@ except AttributeError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "verdict kl\nmodule 'ablate' has no attribute 'effect'\n"
+
+
+def test_the_caption_of_doses_has_the_degrees_of_freedom_of_all_of_them():
+    """A dose that does not vary within some organisms rests on fewer of them than another."""
+    dims = ("organism", "label_shift", "selector", "objective", "seed")
+    cube = world(organisms=6, shift=(0, -8, -16))
+    rng = np.random.default_rng(0)
+    size = cube.risk_delta.shape
+    some = np.where(np.arange(6)[:, None, None, None, None] < 3, rng.normal(size=size), 1.0)
+    cube = cube.assign(kl_shift=(dims, rng.random(size)), label_length=(dims, some))
+    table = frame_of(xr.DataTree(cube), "dose")
+    assert table["organisms"].tolist() == [6, 3]
+    assert "t intervals with 2 to 5 df" in table.attrs["methods"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -173,3 +173,24 @@ def test_an_evaluation_is_greedy_where_it_is_asked_to_be(tmp_path: Path, decodin
     for cell in plan.cells:
         answers = [line["answers"] for line in Store(tmp_path).read(cell.before).lines("answers.jsonl")]
         assert all(len(set(row)) == 1 for row in answers) == one
+
+
+def test_one_base_model_is_held_at_a_time_and_every_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = list[list[str]]()
+
+    class Loaded:
+        identity: ClassVar = {"weights": "", "dtype": "", "device": ""}
+
+    def load(options: Any) -> Loaded:
+        held.append([name.split("'name': '")[1].split("'")[0] for name in place.models])
+        return Loaded()
+
+    monkeypatch.setattr(workplace, "load_model", load)
+    monkeypatch.setattr(workplace, "local_judge", lambda lm: lm)
+    place = workplace.Workplace(Store(tmp_path))
+    for name in ("one", "one", "two"):
+        place.model({"model": {"name": name}})
+    place.judge({"model": "umpire"})
+    for name in ("two", "one"):
+        place.model({"model": {"name": name}})
+    assert held == [[], [], [], ["umpire"], ["umpire"]]

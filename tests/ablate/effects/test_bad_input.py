@@ -333,3 +333,13 @@ def test_no_public_function_is_forgotten():
     facts = {"caption", "smallest_p"}  # state what is there, whatever it is
     functions = {name for name in effects.__all__ if inspect.isfunction(getattr(effects, name))}
     assert functions == known | facts
+
+
+@pytest.mark.parametrize("name", ["contrasts", "decomposition", "missing", "bounds"])
+def test_a_cube_without_organisms_or_with_text_is_refused(name):
+    cube = world(organisms=6, shift=(0, -8, -16))
+    with pytest.raises(StudyError, match=r"^the cube has no organism$"):
+        getattr(effects, name)(cube.isel(organism=[]))
+    with pytest.raises(StudyError, match=r"^risk_delta holds .*, not numbers$"):
+        getattr(effects, name)(cube.assign(risk_delta=cube.risk_delta.astype(str)))
+    assert effects.verdict(cube.isel(organism=[])) == []

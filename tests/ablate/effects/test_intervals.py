@@ -119,3 +119,14 @@ def test_a_share_interval_covers(p, correlation):
         found = share_interval(rng.binomial(40, chance) / 40, np.full(6, 40.0))
         covered += found.low <= p <= found.high
     assert covered / 300 > 0.91
+
+
+def test_pseudo_values_of_a_ratio_are_those_of_the_jackknife():
+    """With many organisms J r - (J - 1) r_-o is the linearized pseudo-value, for the spread as for the mean."""
+    rng = np.random.default_rng(0)
+    whole = 10 + rng.normal(size=400)
+    part = 0.6 * whole + 0.3 * rng.normal(size=400)
+    without = (part.sum() - part) / (whole.sum() - whole)
+    jackknife = 400 * part.sum() / whole.sum() - 399 * without
+    assert ratio(part, whole) == pytest.approx(jackknife, abs=1e-3)
+    assert ratio(0.6 * whole, whole) == pytest.approx(0.6)  # a constant share has no error, however the whole varies
