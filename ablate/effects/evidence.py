@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ablate.api import FloatArray
+from ablate.effects import words
 from ablate.effects.block import Block
 from ablate.effects.components import effects
 from ablate.effects.contrasts import CAUSES, Contrast, list_contrasts, main_contrasts, measure
@@ -24,7 +25,9 @@ from ablate.errors import StudyError
 class Lead:
     """The main contrast that speaks for a factor: the largest of those below alpha, else the largest.
 
-    ``differences`` in pp, [organism], NaN dropped. ``confirmatory``: it belongs to the max-T family.
+    ``effect`` has limits that hold for all contrasts it was chosen from at once (Bonferroni): its own 95% limits would
+    cover less, since the largest of several is large by chance too. ``differences`` in pp, [organism], NaN dropped.
+    ``confirmatory``: it belongs to the max-T family.
     ``p_logit`` is its sign-flip p on the logit scale and ``logit`` the mean there, NaN where a risk of 0 or 1
     met an unknown number of items. ``counted`` is the mean in pp with every answer that could not be judged counted
     as aligned, and as misaligned; empty where the cube does not say how many there were. ``bounds`` is its row of
@@ -42,6 +45,12 @@ class Lead:
     counted: Mapping[str, float]
     bounds: Mapping[str, Any]
     among: int
+
+    @property
+    def said(self) -> str:
+        """The contrast with its effect, as sentences quote it."""
+        among = f", limits for the largest of {self.among}" if self.among > 1 else ""
+        return f"{self.swapped} {words.effect(self.effect)}{among}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +107,7 @@ def collect(
         row = rows[index[best]]
         logit, p_logit = _on_logit(block, row.factor, row.end, items)
         there = row.differences[np.isfinite(row.differences)]
-        effect = mains[len(mains) - len(index) + best]
+        effect = t_interval(there, 1 - 0.05 / len(index))
         leads[factor] = Lead(
             factor,
             row.swapped,

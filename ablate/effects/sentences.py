@@ -62,7 +62,7 @@ class Story:
         lead = self._largest()
         return (
             f"none: nothing that was swapped changes {self.behavior} by as much as {self.equivalence_pp:g} pp "
-            f"(largest: {lead.swapped} {words.effect(lead.effect)}, {self._n(lead)}). A bound below "
+            f"(largest: {lead.said}, {self._n(lead)}). A bound below "
             f"{max(max(-i.low, i.high) for i in self.evidence.mains):.1f} pp would leave it undetermined."
         )
 
@@ -85,16 +85,16 @@ class Story:
         lead = self._largest()
         declared = "" if lead.confirmatory else ", not in the declared family"
         return (
-            f"undetermined: no swap is shown to change {self.behavior} (largest: {lead.swapped} "
-            f"{words.effect(lead.effect)}, {self._tested(lead)}{declared}), and {reason}. {self._needed(lead)}"
+            f"undetermined: no swap is shown to change {self.behavior} (largest: {lead.said}"
+            f", {self._tested(lead)}{declared}), and {reason}. {self._needed(lead)}"
         )
 
     def unsettled(self, factors: list[str], gate: str, detail: str) -> str:
         """An effect is seen, but a gate fails."""
         lead = self.evidence.leads[factors[0]]
         return (
-            f"undetermined: {self._nouns(factors)} {self._verb(factors)} {self.behavior} on average ({lead.swapped} "
-            f"{words.effect(lead.effect)}, {self._tested(lead)}), but a gate is not passed: {gate} ({detail}). "
+            f"undetermined: {self._nouns(factors)} {self._verb(factors)} {self.behavior} on average ({lead.said}"
+            f", {self._tested(lead)}), but a gate is not passed: {gate} ({detail}). "
             f"{self._more(lead, gate)}"
         )
 
@@ -150,11 +150,11 @@ class Story:
         )
         noun = NOUNS[factor]
         more = f"; {self._would_show(lead)}" if lead.p_adjusted >= self.alpha else ""
-        return f"{noun[0].upper()}{noun[1:]} {acts} (largest: {lead.swapped} {words.effect(lead.effect)}{more})"
+        return f"{noun[0].upper()}{noun[1:]} {acts} (largest: {lead.said}{more})"
 
     def _effect_and_share(self, factor: str) -> str:
         lead = self.evidence.leads[factor]
-        return f"{lead.swapped} {words.effect(lead.effect)}, {factor} share {words.share(self.evidence.share(factor))}"
+        return f"{lead.said}, {factor} share {words.share(self.evidence.share(factor))}"
 
     def _inert(self) -> str:
         inert = self.evidence.inert

@@ -185,7 +185,7 @@ def _factor_gates(lead: Lead, evidence: Evidence, rules: Rules) -> dict[str, Gat
     gates = {
         "adjusted p": (
             lead.confirmatory and lead.p_adjusted < rules.alpha,
-            f"{lead.swapped}: {words.effect(lead.effect)}, {words.p_equals(lead.p_adjusted)}"
+            f"{lead.said}, {words.p_equals(lead.p_adjusted)}"
             + ("" if lead.confirmatory else ", not in the declared family"),
         ),
         "share": (

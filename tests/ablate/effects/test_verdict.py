@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from ablate.effects import bounds, contrasts, verdict
-from ablate.effects.worlds import world
+from ablate.effects.intervals import t_interval
+from ablate.effects.worlds import grid, world
 from ablate.errors import StudyError
 from ablate.options import Analysis
 
@@ -51,6 +52,16 @@ class TestSimulation:
         seen = causes(30, organisms=8, shift=(0, -10, -25), selector=(0, 5, 20))
         assert seen["joint"] >= 27
         assert seen["label_shift"] + seen["selector"] == 0
+
+    def test_limits_of_the_largest_of_several_hold_it(self):
+        """Five label shifts of -10 pp: the largest is too large, and its own 95% limits would hold -10 in .85."""
+        shifts, held = ("none", "a", "b", "c", "d", "e"), 0
+        for seed in range(120):
+            cube = world(seed, organisms=6, shifts=shifts, shift=(0, *[-10] * 5), org_shift=6, selectors=("first",))
+            detail = next(gate.detail for gate in judge(cube).gates if gate.name == "label_shift: adjusted p")
+            low, high = map(float, re.search(r"\[(.*), (.*)\], limits for the largest of 5", detail).groups())
+            held += low <= -10 <= high
+        assert held >= 120 * 0.95 - 2 * np.sqrt(120 * 0.95 * 0.05)
 
     def test_an_objective_is_named(self):
         seen = causes(15, organisms=8, objectives=("sft", "bct"), objective=(0, 15))
@@ -118,7 +129,10 @@ class TestGates:
     def test_p_is_that_of_the_table(self):
         main = contrasts(self.clear).query("kind == 'main' and end == 'clean_view'").iloc[0]
         detail = next(gate.detail for gate in judge(self.clear).gates if gate.name == "label_shift: adjusted p")
-        assert f"{main.effect_pp:+.1f} pp [{main.low:+.1f}, {main.high:+.1f}]" in detail
+        cells = grid(self.clear).mean(axis=(2, 3, 4))
+        _, low, high = t_interval(cells[:, 2] - cells[:, 0], 1 - 0.05 / 2)
+        assert low < main.low < main.high < high
+        assert f"{main.effect_pp:+.1f} pp [{low:+.1f}, {high:+.1f}], limits for the largest of 2, p" in detail
         assert f"p = {main.p_adjusted:.3f}".replace("0.", ".") in detail
 
     def test_share_bar(self):
@@ -284,9 +298,10 @@ class TestSentences:
         share = r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]"
         expected = (
             rf"label_shift: the label shift changes sycophancy "
-            rf"\(label_shift none -> clean_view {pp}, label_shift share {share}; interaction share {share} "
+            rf"\(label_shift none -> clean_view {pp}, limits for the largest of 2, label_shift share {share}; "
+            rf"interaction share {share} "
             rf"\(TOST below \.10: p < \.001\), 8 organisms, 72 runs, max-T sign-flip p = \.008\)\. The selector is not "
-            rf"shown to act \(largest: selector first -> (majority|mean_logprob) {pp}; "
+            rf"shown to act \(largest: selector first -> (majority|mean_logprob) {pp}, limits for the largest of 2; "
             rf"about \d+ more organisms would show an effect of this size at 80% power in 4 contrasts\)\."
         )
         assert re.fullmatch(expected, judge(TestGates.clear).sentence)
@@ -313,7 +328,7 @@ class TestSentences:
         found = judge(world(organisms=8, org_shift=0.3, org_selector=0.3, noise=0.3))
         assert re.fullmatch(
             r"none: nothing that was swapped changes sycophancy by as much as 5 pp "
-            r"\(largest: .* pp \[.*\], 8 organisms, 72 runs\)\. "
+            r"\(largest: .* pp \[.*\], limits for the largest of 2, 8 organisms, 72 runs\)\. "
             r"A bound below \d\.\d pp would leave it undetermined\.",
             found.sentence,
         )
