@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ablate.errors import StudyError, did_you_mean
+from ablate.reports.figures.diversity import diversity
+from ablate.reports.figures.embedding import embedding
+from ablate.reports.figures.eta import eta
+from ablate.reports.figures.forest import isolate, methods, organisms
 from ablate.reports.figures.interaction import interaction, scaling
+from ablate.reports.figures.scatter import dose, prediction
+from ablate.reports.figures.shares import shares
 from ablate.reports.figures.style import FORMATS, Format, save
 
 if TYPE_CHECKING:
@@ -17,7 +23,16 @@ __all__ = ["FORMATS", "KINDS", "Format", "draw", "save"]
 
 _DRAW: Mapping[str, Callable[[xr.DataTree], Figure]] = {
     "interaction": interaction,
+    "organisms": organisms,
+    "shares": shares,
+    "prediction": prediction,
+    "dose": dose,
+    "eta": eta,
+    "diversity": diversity,
+    "embedding": embedding,
     "scaling": scaling,
+    "methods": methods,
+    "isolate": isolate,
 }
 KINDS = tuple(_DRAW)
 

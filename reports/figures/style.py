@@ -200,7 +200,7 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 def finish(figure: Drawing, caption: Sequence[str]) -> Figure:
     """The figure with a caption below, laid out once and for all."""
     width, height = figure.get_size_inches()
-    text = textwrap.fill(" ".join(caption), int(width * 20.5), break_on_hyphens=False)
+    text = textwrap.fill(" ".join(caption), int(width * 25), break_on_hyphens=False)
     figure.set_size_inches(width, height + 8 * POINT * (text.count("\n") + 1))
     figure.supxlabel(text, x=0.01, ha="left", fontsize=5.5, color=GRAY, linespacing=1.25)
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04)  # type: ignore[union-attr]
