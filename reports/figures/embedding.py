@@ -30,10 +30,12 @@ def embedding(tree: xr.DataTree) -> Figure:
     with style.styled():
         width = style.DOUBLE if columns > 2 else 2.6 * columns
         figure, axes = style.canvas(width, rows * (width / columns + 0.1), rows, columns, sharex=True, sharey=True)
-        every = frame[~frame["centroid"]]
+        keys = list(frame.columns[: frame.columns.get_loc("label_shift")])
+        every = {key: part[~part["centroid"]] for key, part in frame.groupby(keys, sort=False)}
         for i, (ax, (title, part)) in enumerate(zip(axes, parts, strict=False)):
             look = style.look(names.index(part["label_shift"].iloc[0]))
-            ax.plot(every["x"], every["y"], ".", color=style.FAINT, markersize=1.5, rasterized=True, markeredgewidth=0)
+            rest = every[tuple(part[keys].iloc[0])]
+            ax.plot(rest["x"], rest["y"], ".", color=style.FAINT, markersize=1.5, rasterized=True, markeredgewidth=0)
             own, centers = part[~part["centroid"]], part[part["centroid"]]
             mark: Any = {
                 "color": look["color"],
@@ -55,7 +57,7 @@ def embedding(tree: xr.DataTree) -> Figure:
         for ax in axes[len(parts) :]:
             ax.remove()
         caption = [
-            "Marks: candidates of the label shift; gray: of all; crosses: centroid of each organism. PC: principal"
+            "Marks: candidates of the label shift; gray: of all shifts; crosses: centroid of each organism. PC: principal"
         ]
         caption.append(f"component of all pools; {style.among([part['organism'].nunique() for _, part in parts])}.")
         if (frame["pooled"] > SHOWN).any():

@@ -54,13 +54,12 @@ def organisms(tree: xr.DataTree) -> Figure:
 
 def _organisms(ax: Axes, part: pd.DataFrame, named: bool) -> None:
     mean, own = part.iloc[-1], part.iloc[:-1]
-    for place, row in enumerate(own.to_dict("records")):
-        if np.isnan(row["effect_pp"]):
-            ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
-            continue
-        other = row["effect_pp"] * mean["effect_pp"] < 0
-        face = "white" if other else style.COLORS[1]
-        ax.plot(row["effect_pp"], place, "o", color=style.COLORS[1], markerfacecolor=face, markersize=3.5)
+    effects, places = own["effect_pp"].to_numpy(), np.arange(len(own))
+    other = effects * mean["effect_pp"] < 0
+    for which, face in ((~other, style.COLORS[1]), (other, "white")):
+        ax.plot(effects[which], places[which], "o", color=style.COLORS[1], markerfacecolor=face, markersize=3.5)
+    for place in places[np.isnan(effects)]:
+        ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
     _interval(ax, len(own), mean["effect_pp"], mean["low"], mean["high"], style.COLORS[0], "D")
     ax.axhline(len(own) - 0.5, color=style.FAINT, linewidth=0.6)
     _rows(ax, [*(str(name) for name in own["organism"]), "mean"], named)

@@ -110,6 +110,8 @@ def _figure(
         means = frame[frame["organism"] == ""]
         caption = [f"Large: mean of a cell less the null cell, {style.intervals(means['organisms'])}; faint: one"]
         caption.append("organism. Line: mean slope over organisms through the null cell, with its 95% limits.")
+        if others := list(frame.columns)[1 : list(frame.columns).index("label_shift")]:
+            caption.append(f"Cells of all levels of {', '.join(map(style.plain, others))}.")
         return style.finish(figure, [*caption, *filter(None, [reason]), *style.left_out(frame, total)])
 
 
