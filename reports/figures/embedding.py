@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import xarray as xr
 from matplotlib.figure import Figure
 
 from ablate.effects.plane import SHOWN, plane
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 COLUMNS = 4
 
@@ -56,10 +59,9 @@ def embedding(tree: xr.DataTree) -> Figure:
             ax.set_box_aspect(1)
         for ax in axes[len(parts) :]:
             ax.remove()
-        caption = [
-            "Marks: candidates of the label shift; gray: of all shifts; crosses: centroid of each organism. PC: principal"
-        ]
-        caption.append(f"component of all pools; {style.among([part['organism'].nunique() for _, part in parts])}.")
+        caption = ["Marks: candidates of the label shift; gray: of all shifts; crosses: centroid of each organism."]
+        counts = [part["organism"].nunique() for _, part in parts]
+        caption.append(f"PC: principal component of all pools; {style.among(counts)}.")
         if (frame["pooled"] > SHOWN).any():
             caption.append(f"At most {SHOWN} candidates of a label shift are drawn.")
         return style.finish(figure, [*caption, *style.left_out(frame, total)])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.posterior import eta_curves
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def eta(tree: xr.DataTree) -> Figure:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,6 +15,10 @@ from ablate.effects.methods import isolated
 from ablate.effects.methods import methods as methods_table
 from ablate.effects.points import organism_effects
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 ROW = 0.17
 """Height of a row, inches."""
@@ -38,7 +42,7 @@ def organisms(tree: xr.DataTree) -> Figure:
     rows = math.ceil(len(panels) / columns)
     most = max(len(part) for _, part in panels)
     with style.styled():
-        height = rows * (0.75 + ROW * max(most, 4))
+        height = rows * (0.75 + min(ROW * max(most, 4), 2.4))
         figure, axes = style.canvas(style.DOUBLE if columns > 1 else style.SINGLE, height, rows, columns, sharex=True)
         for i, ((behavior, *_), part) in enumerate(panels):
             about = f"{style.plain(behavior)}: " if several else ""
