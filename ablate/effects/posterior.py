@@ -149,8 +149,8 @@ def settings(block: Block, outcome: FloatArray, scores: FloatArray) -> Iterator[
         for level, size in zip(place, sizes, strict=True):
             m = m[:, :, :, level]
             s = s[:, :, :, level] if size > 1 else _first(s)
-        cell = {name: block.levels[name][i] for name, i, size in zip(others, place, sizes, strict=True) if size > 1}
-        yield cell, (m, s)
+        kept = [name for name, size in zip(others, sizes, strict=True) if size > 1]
+        yield {name: level for name, level in setting(block, place).items() if name in kept}, (m, s)
 
 
 def _first(scores: FloatArray) -> FloatArray:

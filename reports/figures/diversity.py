@@ -84,7 +84,8 @@ def _column(ax: Axes, own: pd.DataFrame, rows: int, color: str, hatch: str) -> N
 
 
 def _outline(ax: Axes, own: pd.DataFrame) -> None:
-    for base, part in own.groupby("base"):
+    for base in own["base"].unique().tolist():
+        part = own[own["base"] == base]
         edges = np.array([*part["low_edge"], part["high_edge"].iloc[-1]])
         tops = base - HIGH * part["share"].to_numpy()
         ax.stairs(tops, edges, baseline=base, color=style.COLORS[0], linewidth=1.1)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ROW = 0.17
 """Height of a row, inches."""
 COLUMNS = 3
+NAMED = 24
+"""Organisms that have room for their names; of more, evenly spaced ones are named."""
 
 
 def organisms(tree: xr.DataTree) -> Figure:
@@ -66,7 +68,9 @@ def _organisms(ax: Axes, part: pd.DataFrame, named: bool) -> None:
         ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
     _interval(ax, len(own), mean["effect_pp"], mean["low"], mean["high"], style.COLORS[0], "D")
     ax.axhline(len(own) - 0.5, color=style.FAINT, linewidth=0.6)
-    _rows(ax, [*(str(name) for name in own["organism"]), "mean"], named)
+    step = -(-len(own) // NAMED)
+    names = [str(name) if i % step == 0 and i <= len(own) - step else "" for i, name in enumerate(own["organism"])]
+    _rows(ax, [*names, "mean"], named)
 
 
 def _organism_caption(frame: pd.DataFrame, panels: int) -> list[str]:
@@ -163,6 +167,6 @@ def _interval(ax: Axes, place: float, value: float, low: float, high: float, col
 def _rows(ax: Axes, names: Sequence[str], named: bool = True) -> None:
     """Names of rows from the top down, and the line of no effect."""
     ax.set_yticks(range(len(names)))
-    ax.set_yticklabels([style.wrapped(name, 44, 1) for name in names] if named else [])
+    ax.set_yticklabels([name and style.wrapped(name, 44, 1) for name in names] if named else [])
     ax.set_ylim(len(names) - 0.4, -0.6)
     style.zero(ax, "x")

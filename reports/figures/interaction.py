@@ -55,6 +55,11 @@ def scaling(tree: xr.DataTree) -> Figure:
     """
     if CANDIDATES not in tree.dims:
         raise StudyError("the study does not swap labels.candidates: there is no scaling with their number to draw")
+    numbers = pd.to_numeric(pd.Series([str(level) for level in tree.coords[CANDIDATES].values]), errors="coerce")
+    if not (numbers > 0).all():
+        raise StudyError(
+            "the levels of candidates are no numbers above 0: there is no scaling with their number to draw"
+        )
     frame = cell_means(tree)
     frame = frame.astype({CANDIDATES: float})
     first = [name for name in frame.columns[: frame.columns.get_loc("selector")] if name != CANDIDATES]

@@ -1,5 +1,7 @@
 """What each kind draws is what its table says."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from gallery import changed, gallery, of_methods
@@ -45,6 +47,23 @@ def test_an_organism_without_a_run_is_said():
     ax = draw(changed(gallery(), risk_delta=without), "organisms").axes[0]
     assert [text.get_text() for text in ax.texts] == ["no run"]
     assert ax.texts[0].get_position()[1] == 2
+
+
+def test_of_many_organisms_some_are_named():
+    ax = draw(gallery(organisms=60), "organisms").axes[0]
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert len(names) == 61
+    assert [name for name in names if name] == [*(f"o{i}" for i in range(0, 58, 3)), "mean"]
+    boxes = [text.get_window_extent() for text in ax.get_yticklabels() if text.get_text()]
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
+@pytest.mark.parametrize("kind", ["interaction", "organisms", "prediction", "dose", "embedding"])
+def test_every_behavior_has_panels_of_its_own(kind):
+    figure = draw(gallery(behaviors=("sums", "fa$ct$s"), organisms=3), kind)
+    titles = " ".join(ax.get_title("left") for ax in figure.axes)
+    assert "sums" in titles
+    assert "fa$ct$s" in titles
 
 
 def test_shares():
