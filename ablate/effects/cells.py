@@ -15,7 +15,8 @@ from ablate.effects.intervals import Interval, mean_interval
 from ablate.errors import StudyError
 
 TAKEN = frozenset({"organism", "effect_pp", "low", "high", "within_low", "within_high", "organisms", "identical",
-                   "dose", "u", "eta", "scored", "what", "low_edge", "high_edge", "share", "count", "x", "y", "centroid", "pooled"})  # fmt: skip
+                   "dose", "u", "eta", "scored", "what", "low_edge", "high_edge", "share", "count", "x", "y",
+                   "centroid", "pooled"})  # fmt: skip
 """Columns of tables of cells, which no factor can be called."""
 
 
