@@ -39,12 +39,14 @@ def world(
     behaviors: Sequence[str] = ("sycophancy",),
     before: float = 0.5,
     skewed: bool = False,
+    missing: float = 0,
     attrs: Mapping[str, Any] = {"items": 128},
 ) -> xr.Dataset:
     """A cube of ``organisms`` for each behavior; effects and standard deviations in pp.
 
     ``frozen`` label shifts leave the same labels whatever the selector: one run, the rest aliased. ``skewed``:
-    organisms differ in their effects by centered exponentials (skewness 2) instead of normals.
+    organisms differ in their effects by centered exponentials (skewness 2) instead of normals. ``missing`` is the
+    share of runs, drawn at random, that were not made.
     """
     rng = np.random.default_rng(seed)
 
@@ -73,6 +75,9 @@ def world(
         status[:, i, 1:] = 4
     dims = ("organism", "label_shift", "selector", "objective", "seed")
     after = np.clip(before + y / 100, 0, 1)
+    if missing:
+        gone = rng.random(size) < missing
+        after, status = np.where(gone, np.nan, after), np.where(gone, 0, status).astype(np.int8)
     return xr.Dataset(
         {
             "risk_delta": (dims, after - before),
