@@ -11,7 +11,7 @@ from ablate.errors import StudyError
 
 @pytest.fixture(scope="module")
 def quick():
-    return acceptance(40, organisms=(8,))
+    return acceptance(60, organisms=(8,))
 
 
 def test_nothing_lies_outside_of_what_is_allowed(quick):
@@ -25,7 +25,7 @@ def test_every_world_is_judged_by_what_it_must_not_be(quick):
     assert quick[quick["world"] == "both"]["quantity"].tolist()[2:] == ["share bias", "share coverage"]
     assert (quick["low"] <= quick["value"] + 1e-12).all()
     assert (quick["value"] <= quick["high"] + 1e-12).all()
-    assert "40 simulated studies a row" in quick.attrs["methods"]
+    assert "60 simulated studies a row" in quick.attrs["methods"]
 
 
 @pytest.mark.parametrize(
