@@ -18,7 +18,7 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
     no organism was run.
     """
     if "controls" not in tree.children:
-        raise StudyError("the cube has no group controls; give the whole cube, not a part of it")
+        raise StudyError("the cube has no group controls: no run with a known answer, or it is a part of a cube")
     if "risk_delta" not in tree.children["controls"]:
         raise StudyError("controls need the measure `risk`; add it to `measures`")
     runs, root = tree.children["controls"].to_dataset(), tree.to_dataset(inherit=False)

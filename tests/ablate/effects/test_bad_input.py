@@ -322,7 +322,7 @@ def test_fewer_than_two_organisms_have_no_sign_to_flip(values):
 
 
 def test_parts_of_a_cube_that_are_not_there():
-    with pytest.raises(StudyError, match=r"^the cube has no group controls; give the whole cube"):
+    with pytest.raises(StudyError, match=r"^the cube has no group controls: no run with a known answer"):
         effects.controls(WHOLE)
 
 
