@@ -256,8 +256,10 @@ def import_(
     )
     made = import_rows(rows, declared, out or Path("runs") / rows.stem)
     counts = ", ".join(f"{count} {status}" for status, count in made.runs.items())
-    typer.echo(f"imported {made.rows} rows as {counts}\n{(made.folder / 'summary.txt').read_text(encoding='utf-8')}")
-    typer.echo("\n".join([*made.notes, f"cube    {made.folder / 'cube.zarr'}"]))
+    typer.echo(f"imported {made.rows} rows as {counts}\n" + "\n".join(made.notes))
+    summary = (made.folder / "summary.txt").read_text(encoding="utf-8").splitlines()
+    more = f"... {len(summary) - 40} more lines in {made.folder / 'summary.txt'}" if len(summary) > 40 else ""
+    typer.echo("\n".join([*summary[:40], more, f"cube    {made.folder / 'cube.zarr'}"]))
 
 
 @app.command("list", epilog="Example: ablate list selectors")

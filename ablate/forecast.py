@@ -179,6 +179,11 @@ def progress_in_words(folder: Path) -> str:
     from ablate.workflow import describe
 
     store = Store(folder)
+    if imported := (store.get("provenance.json") or {}).get("imported"):
+        counts = ", ".join(f"{count} {status}" for status, count in imported["runs"].items())
+        return (
+            f"runs imported from {imported['file']} (sha256 {imported['sha256'][:12]}), not made here\n  runs  {counts}"
+        )
     source = folder / "study.resolved.yaml"
     if not source.is_file():
         raise StudyError(f"{folder}: no study has been run here (there is no study.resolved.yaml)")

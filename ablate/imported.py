@@ -70,7 +70,7 @@ def cube_of(table: Table, attrs: Mapping[str, Any]) -> xr.DataTree:
     risk = _mean_by(table.organism, table.numbers["risk_before"]) if risk is None else risk
     valid = table.of_organisms.get("valid_organism", _in_range(risk))
     unparsed = table.of_organisms.get("organism_unparsed", np.full(len(risk), np.nan))
-    calibrated = table.of_organisms.get("calibrated", np.ones(len(risk)))
+    calibrated = table.of_organisms.get("calibrated", np.zeros(len(risk)))
     own = {name: values for name, values in table.facts.items() if name not in ("model", "behavior", "induction_seed")}
     organisms = [
         cubes.Organism(
@@ -102,6 +102,8 @@ def cube_of(table: Table, attrs: Mapping[str, Any]) -> xr.DataTree:
             flat[cells] = table.texts[name]
         about = "why there is no result" if name == "error" else f"content hash of {name.removeprefix('key_')}"
         root[name] = (root["status"].dims, flat.reshape(shape), cubes.text_attrs(about, source="import"))
+    if "calibrated" not in table.of_organisms:
+        root = root.drop_vars("calibrated")
     names = np.array(table.organism.labels, np.int64 if _whole(table.organism.labels) else object)
     tree.dataset = root.assign_coords(organism=("organism", names, root["organism"].attrs))
     return tree
@@ -121,7 +123,8 @@ def _mean_by(axis: Axis, values: Numbers) -> Numbers:
     there = np.isfinite(values)
     count = np.bincount(axis.codes[there], minlength=len(axis.labels))
     total = np.bincount(axis.codes[there], values[there], minlength=len(axis.labels))
-    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    mean: Numbers = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return mean
 
 
 def _cells(table: Table) -> tuple[Codes, tuple[int, ...]]:

@@ -69,9 +69,7 @@ def import_rows(path: Path, mapped: Mapped | None, folder: Path) -> Imported:
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    codes, counts = np.unique(tree.to_dataset(inherit=False)["status"].values, return_counts=True)
-    runs = {STATUSES[code]: int(count) for code, count in zip(codes, counts, strict=True)}
-    return Imported(folder, len(rows), runs, notes)
+    return Imported(folder, len(rows), about["imported"]["runs"], notes)
 
 
 def imported(rows: Rows, mapped: Mapped | None) -> tuple[xr.DataTree, dict[str, Any], tuple[str, ...]]:
@@ -98,6 +96,7 @@ def imported(rows: Rows, mapped: Mapped | None) -> tuple[xr.DataTree, dict[str, 
     }
     items = {str(name): mapped.items for name in set(table.facts["behavior"])} if mapped and mapped.items else {}
     tree = cube_of(table, {**about, "limited": False, **({"items": items} if items else {})})
+    about["imported"]["runs"] = tree.attrs["imported"]["runs"] = _counts(tree)
     if extra is not None:
         tree["induction"] = extra
     if METHOD_NAME in tree.dims:
@@ -105,6 +104,11 @@ def imported(rows: Rows, mapped: Mapped | None) -> tuple[xr.DataTree, dict[str, 
         names = tuple(map(str, root[METHOD_NAME].values))
         tree.dataset = root.assign_coords(released.method_levels(names))
     return tree, about, (*_notes(table, mapped), *_unused(rows, used))
+
+
+def _counts(tree: xr.DataTree) -> dict[str, int]:
+    codes, counts = np.unique(tree.to_dataset(inherit=False)["status"].values, return_counts=True)
+    return {STATUSES[code]: int(count) for code, count in zip(codes, counts, strict=True)}
 
 
 def _unused(rows: Rows, used: set[str]) -> list[str]:

@@ -150,18 +150,18 @@ def completed(rows: Rows, mapped: Mapped) -> Mapped:
     for what, column in mapped.used.items():
         rows.check(column, f"--{'unit' if what.startswith('unit') else 'factors' if what in mapped.factors else what}")
     free = [name for name in rows.names if name not in mapped.used.values()]
-    found = {name: name for name in ("behavior", "model", "status") if not getattr(mapped, name) and name in free}
-    if not mapped.status and "status" not in found:
-        found |= dict(zip(("status",), (name for name in free if name in ("State", "Status")), strict=False))
+    behavior = mapped.behavior or next((name for name in free if name == "behavior"), "")
+    model = mapped.model or next((name for name in free if name == "model"), "")
+    status = mapped.status or next((name for name in ("status", "Status", "State") if name in free), "")
     own = (
         set(_measured()) | {*KEYS, "error", "induction_seed", *OF_ORGANISM} if mapped.scale == "probability" else set()
     )
     taken = {name: name for name in free if name in own or name.startswith("key_")}
-    mapped = replace(mapped, **found, values={**mapped.values, **taken})
+    mapped = replace(mapped, behavior=behavior, model=model, status=status, values={**mapped.values, **taken})
     columns = list(mapped.used.values())
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
-        what = [what for what, column in mapped.used.items() if column == twice[0]]
-        raise StudyError(f"column '{twice[0]}' cannot be {' and '.join(what)} at once")
+        roles = [what for what, column in mapped.used.items() if column == twice[0]]
+        raise StudyError(f"column '{twice[0]}' cannot be {' and '.join(roles)} at once")
     return mapped
 
 

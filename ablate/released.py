@@ -2,7 +2,7 @@
 
 Its JSON lines have one row for each run, phase and epoch: base_model, misalignment, method, seed, scale, phase, epoch,
 and metrics as ``benchmark/metric``. Phase 1 makes an organism, whose rows come again with every method; phase 3 trains
-it with one. Epoch 0 of phase 3 is the organism before any step. A run that failed is one row with ``error`` and no phase.
+it with one. Epoch 0 of phase 3 is the organism before any step. A run that failed is one row with ``error``, no phase.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ def _risks_of(organism: Axis, before: Numbers, baseline: Numbers, third: npt.NDA
     there = third[np.isfinite(baseline[third])]
     count = np.bincount(organism.codes[there], minlength=len(before))
     total = np.bincount(organism.codes[there], baseline[there], minlength=len(before))
-    mean = np.divide(total, count, out=np.full(len(before), np.nan), where=count > 0)
+    mean: Numbers = np.divide(total, count, out=np.full(len(before), np.nan), where=count > 0)
     return np.where(np.isfinite(before), before, mean)
 
 

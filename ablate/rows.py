@@ -69,7 +69,9 @@ class Rows:
     def texts(self, name: str) -> tuple[npt.NDArray[np.intp], list[str]]:
         """A column as (codes [rows], labels in the order of the file); -1 where a field is empty."""
         values = self._values(f"cast({_quoted(name)} as varchar)")
-        codes, labels = pd.factorize(np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values)))
+        plain = np.array(np.ma.getdata(values), object)
+        plain[np.ma.getmaskarray(values)] = None
+        codes, labels = pd.factorize(plain)
         return codes, [str(label) for label in labels]
 
     def numbers(self, name: str) -> Numbers:

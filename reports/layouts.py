@@ -205,7 +205,7 @@ def _organism_rows() -> list[Column]:
         Column("seed", lambda row: str(row["induction_seed"]), right=True),
         Column("risk", lambda row: words.fraction(row["organism_risk"]), right=True),
         Column("unjudged", lambda row: words.fraction(row["organism_unparsed"]), right=True),
-        Column("target risk", lambda row: "reached" if row["calibrated"] else "missed"),
+        Column("target risk", lambda row: {True: "reached", False: "missed", None: "-"}[row.get("calibrated")]),
         Column("", lambda row: "" if row["valid_organism"] else "invalid_organism"),
     ]
 
@@ -298,7 +298,7 @@ _LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
     "predictor": _prediction,
     "removed_pp": _isolate,
     "capability_pp": _methods,
-    "calibrated": _organism_rows,
+    "organism_risk": _organism_rows,
     "allowed_low": _acceptance,
 }
 """The layout of a frame by the column that only it has."""
