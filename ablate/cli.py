@@ -262,6 +262,18 @@ def import_(
     typer.echo("\n".join([*summary[:40], more, f"cube    {made.folder / 'cube.zarr'}"]))
 
 
+@app.command(epilog="Example: ablate compare runs/shift_vs_selector runs/k_scaling")
+def compare(
+    one: Annotated[Path, typer.Argument(metavar="DIR_A", help="A folder with a cube.")],
+    other: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another one.")],
+    format: Annotated[Literal["md", "csv", "json"], typer.Option(help="Output format.")] = "md",
+) -> None:
+    """Show what changed from one cube to another: design, artifacts, effects (B less A) and verdicts."""
+    from ablate import compare as comparing
+
+    _print(comparing.compare(one, other, format))
+
+
 @app.command("list", epilog="Example: ablate list selectors")
 def list_(
     family: Annotated[str, typer.Argument(metavar="[FAMILY]", help="behaviors, label_shifts, scorers, ...")] = "",

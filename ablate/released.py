@@ -227,7 +227,7 @@ def _starts(organism: Axis, method: Axis, epochs: Numbers, risk: Numbers, third:
     start = np.full(len(organism.labels) * len(method.labels), np.nan)
     at = third[epochs[third] == 0]
     start[run[at]] = risk[at]
-    return start[run]
+    return np.asarray(start[run])
 
 
 def _risks_of(organism: Axis, before: Numbers, baseline: Numbers, third: npt.NDArray[np.intp]) -> Numbers:

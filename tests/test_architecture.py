@@ -116,6 +116,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "safetensors": ("ablate.store", "ablate.lm.hf"),
     "filelock": ("ablate.store", "ablate.lm.hf"),
     "xarray": (
+        "ablate.compare",
         "ablate.collect",
         "ablate.cube",
         "ablate.effects",
