@@ -71,7 +71,7 @@ def _origins(one: xr.DataTree, other: xr.DataTree) -> Iterator[str]:
     for name, source in zip("AB", sources, strict=True):
         if source:
             yield f"{name} was imported from {source['file']}, not made here"
-    if all(sources) and sources[0]["sha256"] == sources[1]["sha256"]:
+    if all(sources) and len({source["sha256"] for source in sources if source}) == 1:
         yield "both were imported from the same file"
     for name, tree in zip("AB", (one, other), strict=True):
         if tree.attrs.get("limited"):
@@ -153,5 +153,6 @@ def _said(tree: xr.DataTree) -> dict[str, tuple[str, str]]:
     verdict = found.children.get("verdict") if found is not None else None
     if verdict is None or "cause" not in verdict:
         return {}
-    names, causes, sentences = (map(str, verdict[name].values) for name in ("behavior", "cause", "sentence"))
+    data = verdict.to_dataset()
+    names, causes, sentences = (map(str, data[name].values) for name in ("behavior", "cause", "sentence"))
     return {name: (cause, sentence) for name, cause, sentence in zip(names, causes, sentences, strict=True)}

@@ -380,7 +380,7 @@ def _status(rows: Rows, mapped: Mapped, there: npt.NDArray[np.bool_]) -> npt.NDA
     if unknown := [label for label in labels if label.lower() not in STATES]:
         row = int((codes == labels.index(unknown[0])).argmax())
         raise StudyError(
-            f"{rows.place(row)}: column '{mapped.status}' has {quoted(unknown[0])}, which is no state of a run "
-            f"{did_you_mean(unknown[0].lower(), STATES).lstrip('; ')}(known: {', '.join(STATES)})"
+            f"{rows.place(row)}: column '{mapped.status}' has {quoted(unknown[0])}, which is no state of a run"
+            f"{did_you_mean(unknown[0].lower(), STATES)} (known: {', '.join(STATES)})"
         )
     return np.array([STATUSES.index(STATES[label.lower()]) for label in labels], np.int8)[codes]

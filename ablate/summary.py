@@ -45,9 +45,12 @@ def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     """Every table that could be made, in every format, under ``tables/``."""
+    needed = any("organism_risk" not in frame for frame in found.frames.values())
+    facts = caption(tree) if needed else {}  # once: a large cube is read for it
     for kind in KINDS:
         for format, suffix in SUFFIX.items() if kind in found.frames else ():
-            store.put(f"tables/{kind}{suffix}", rendered(tree, found.frames[kind], format))
+            frame = found.frames[kind]
+            store.put(f"tables/{kind}{suffix}", render(frame, None if "organism_risk" in frame else facts, format))
 
 
 def text(found: Findings) -> str:

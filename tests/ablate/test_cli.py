@@ -28,6 +28,8 @@ COMMANDS = (
     "status",
     "table",
     "query",
+    "import",
+    "compare",
     "list",
     "schema",
     "new",
