@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 import xarray as xr
 
-from ablate.cube import open_cube
+from ablate.cube import open_cube, refuse_damage
 from ablate.effects.comparison import compared, require_common, shared_keys
 from ablate.errors import StudyError
 from ablate.reports.comparison import markdown
@@ -37,7 +37,15 @@ def compare(one: Path, other: Path, format: Format = "md") -> str:
     Raises:
         StudyError: a folder without a cube that can be read.
     """
-    found = comparison(open_cube(one), open_cube(other))
+    trees = open_cube(one), open_cube(other)
+    try:
+        found = comparison(*trees)
+    except StudyError:
+        raise
+    except Exception:
+        for tree in trees:
+            refuse_damage(tree)
+        raise
     if format == "md":
         return markdown(str(one), str(other), found.design, found.keys, found.effects, found.verdicts, found.notes)
     from ablate.query import render  # takes a while to import

@@ -128,8 +128,9 @@ def welch(one: FloatArray, other: FloatArray, level: float = 0.95) -> Interval:
     parts = np.array([values.var(ddof=1) / values.size for values in (one, other)])
     if not parts.any():
         return Interval(estimate, np.nan, np.nan)
-    df = parts.sum() ** 2 / (parts**2 / [one.size - 1, other.size - 1]).sum()
-    half = float(special.stdtrit(df, 0.5 + level / 2) * np.sqrt(parts.sum()))
+    total = parts.sum()
+    df = 1 / ((parts / total) ** 2 / [one.size - 1, other.size - 1]).sum()
+    half = float(special.stdtrit(df, 0.5 + level / 2) * np.sqrt(total))
     return Interval(estimate, estimate - half, estimate + half)
 
 

@@ -28,7 +28,7 @@ def table(
     seeds: tuple[int, ...] = (40, 41, 42),
     before: tuple[float, ...] = (0.5, 0.6, 0.7),
 ) -> Iterator[Row]:
-    """Rows as the sweep writes them: act lowers the rate by .1 an epoch, for three; the others raise it by .05, for two."""
+    """Rows as the sweep writes them: act lowers the rate by .1 an epoch and has a third, the others raise it by .05."""
     for behavior, metric in HEADLINE.items():
         for seed, rate in zip(seeds, before, strict=True):
             for method in methods:
