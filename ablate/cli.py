@@ -196,6 +196,8 @@ def query(
     from ablate import cube
     from ablate import query as queries
 
+    if sql and (where or by or value != "risk_delta" or stat != "mean"):
+        raise StudyError("--sql: takes the place of --where, --by, --value and --stat; write them into the statement")
     tree = cube.open_cube(folder)
     frame: pd.DataFrame = queries.sql(tree, sql) if sql else queries.query(tree, where, _names(by), _names(value), stat)
     _print(queries.parquet(frame) if format == "parquet" else queries.render(frame, format))

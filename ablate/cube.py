@@ -503,7 +503,7 @@ def arranged(tree: xr.DataTree) -> xr.DataTree:
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
         node.dataset = data[sorted(map(str, data.data_vars), key=_rank)]
-        node.children = dict(sorted(node.children.items(), key=lambda child: _rank(child[0])))
+        node.children = {name: node.children[name] for name in sorted(map(str, node.children), key=_rank)}
     return tree
 
 

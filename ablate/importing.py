@@ -19,7 +19,7 @@ from ablate.keys import key_of
 from ablate.mapping import Mapped, completed, table_of
 from ablate.options import Analysis
 from ablate.records import METHOD_NAME
-from ablate.rows import Rows, open_rows
+from ablate.rows import Rows, open_rows, printable
 from ablate.store import Store
 from ablate.workflow import software
 
@@ -113,9 +113,8 @@ def _counts(tree: xr.DataTree) -> dict[str, int]:
 
 def _unused(rows: Rows, used: set[str]) -> list[str]:
     left = [name for name in rows.names if name not in used]
-    return (
-        [f"not used: {', '.join(left[:20])}{f' and {len(left) - 20} more' if len(left) > 20 else ''}"] if left else []
-    )
+    more = f" and {len(left) - 20} more" if len(left) > 20 else ""
+    return [f"not used: {printable(', '.join(left[:20]))}{more}"] if left else []
 
 
 def _notes(table: Table, mapped: Mapped | None) -> list[str]:

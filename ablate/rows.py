@@ -62,9 +62,8 @@ class Rows:
         longer = [column for column in self.names if re.split(r"[./]", column, maxsplit=1)[-1] == name]
         hint = f"; did you mean '{longer[0]}'?" if longer else did_you_mean(name, self.names)
         more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
-        raise StudyError(
-            f"{option}: {self.path} has no column '{name}'{hint} (columns: {', '.join(self.names[:SHOWN])}{more})"
-        )
+        names = printable(", ".join(self.names[:SHOWN]))
+        raise StudyError(f"{option}: {self.path} has no column '{name}'{printable(hint)} (columns: {names}{more})")
 
     def texts(self, name: str) -> tuple[npt.NDArray[np.intp], list[str]]:
         """A column as (codes [rows], labels in the order of the file); -1 where a field is empty."""
@@ -280,5 +279,9 @@ def _text(value: str) -> str:
 
 def quoted(text: str, length: int = 60) -> str:
     """A field in quotes: its beginning, control characters escaped."""
-    short = text if len(text) <= length else f"{text[:length]}..."
-    return "'" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short) + "'"
+    return f"'{printable(text if len(text) <= length else f'{text[:length]}...')}'"
+
+
+def printable(text: str) -> str:
+    """Control characters escaped: what stands in a file must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

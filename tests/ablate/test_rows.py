@@ -138,6 +138,11 @@ def test_a_column_that_is_not_there(make: Make, name: str, hint: str) -> None:
     assert str(error.value) == (f"--factors: {path} has no column '{name}'{hint} (columns: config.label_shift, risk)")
 
 
+def test_names_of_columns_do_not_steer_a_terminal(make: Make) -> None:
+    with pytest.raises(StudyError, match=r"\(columns: a\\x1b\[2J, b\)$"):
+        open_rows(make("a.csv", "a\x1b[2J,b\n1,2\n")).check("zzz", "--unit")
+
+
 def test_a_field_of_20_mb_is_read(make: Make) -> None:
     rows = open_rows(make("a.csv", f"a,note\n0.5,{'x' * 20_000_000}\n"))
     assert rows.numbers("a").tolist() == [0.5]
