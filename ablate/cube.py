@@ -502,7 +502,8 @@ def arranged(tree: xr.DataTree) -> xr.DataTree:
     """
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
-        node.dataset = data[sorted(map(str, data.data_vars), key=_rank)]
+        names: list[str] = sorted(map(str, data.data_vars), key=_rank)
+        node.dataset = data[names]
         node.children = {name: node.children[name] for name in sorted(map(str, node.children), key=_rank)}
     return tree
 
