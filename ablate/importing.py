@@ -59,6 +59,7 @@ def import_rows(path: Path, mapped: Mapped | None, folder: Path) -> Imported:
         summary.write_tables(tree, said, store)
         store.put("summary.txt", summary.text(said))
         store.put("provenance.json", about)
+        store.claim(about["digest"], f"import of {path.name}")  # so that no study writes here
         shutil.rmtree(store.artifacts)  # where the store puts its drafts
         if folder.exists():
             folder.rmdir()  # it is empty

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from laboratory import run as run_study
+from laboratory import study as small_study
 
 from ablate import cli
 from ablate.cube import open_cube
@@ -249,8 +251,16 @@ def test_provenance_says_where_runs_came_from(tmp_path: Path) -> None:
     assert source["mapping"]["factors"] == FACTORS
     assert source["note"] == "these runs were imported, not made here"
     assert str(tmp_path) not in json.dumps(about)
-    assert sorted(path.name for path in folder.iterdir()) == ["cube.zarr", "provenance.json", "summary.txt", "tables"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("cube.zarr", "provenance.json", "study.json", "summary.txt", "tables")
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "rows.csv"]
+
+
+def test_no_study_writes_into_an_imported_folder(tmp_path: Path) -> None:
+    folder = written(tmp_path, frame())
+    with pytest.raises(StudyError, match=r"out holds study 'import of rows.csv', not 'small'; choose another folder"):
+        run_study(small_study(), folder)
 
 
 # Refused
