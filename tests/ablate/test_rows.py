@@ -148,6 +148,13 @@ def test_a_field_of_20_mb_is_read(make: Make) -> None:
     assert rows.numbers("a").tolist() == [0.5]
 
 
+def test_a_field_that_is_too_large_is_said_with_its_line(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablate.rows.FIELD_BYTES", 3_000_000)
+    path = make("a.csv", f"a,note\n1,x\n2,{'x' * 5_000_000}\n")
+    with pytest.raises(StudyError, match=r"a\.csv:3: a field is larger than 3 MB$"):
+        open_rows(path)
+
+
 CELL = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=6)
 
 
