@@ -30,12 +30,14 @@ def __getattr__(name: str) -> ModuleType:
 def open(path: str | os.PathLike[str]) -> xr.DataTree:
     """The cube of a study's folder, or a ``cube.zarr`` itself, as a tree of labeled arrays read on demand.
 
+    As it is shown, the risks and the verdicts come first.
+
     Raises:
         StudyError: no cube there yet, or not one of this program.
     """
-    from ablate.cube import open_cube
+    from ablate.cube import arranged, open_cube
 
-    return open_cube(Path(path))
+    return arranged(open_cube(Path(path)))
 
 
 def table(tree: xr.DataTree, kind: str = "fixed") -> pd.DataFrame:

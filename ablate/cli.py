@@ -228,6 +228,8 @@ def query(
     from ablate import cube
     from ablate import query as queries
 
+    if sql and (where or by or value != "risk_delta" or stat != "mean"):
+        raise StudyError("--sql: takes the place of --where, --by, --value and --stat; write them into the statement")
     tree = cube.open_cube(folder)
     frame: pd.DataFrame = queries.sql(tree, sql) if sql else queries.query(tree, where, _names(by), _names(value), stat)
     _print(queries.parquet(frame) if format == "parquet" else queries.render(frame, format))
@@ -235,6 +237,75 @@ def query(
         typer.echo(
             f"{excluded} runs of invalid organisms left out (ask for them with --where valid_organism=0)", err=True
         )
+
+
+@app.command(
+    "import",
+    epilog="Example: ablate import rows.csv --factors label_shift=view,selector --unit organism --response risk_after",
+)
+def import_(
+    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="A .csv, .tsv, .jsonl or .parquet file, a run a row.")],
+    factors: Annotated[
+        str,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Columns that were varied within units, as COLUMN or NAME=COLUMN, with commas. What is called "
+            "label_shift, selector or objective is that mechanism, any other a setting of its own.",
+        ),
+    ] = "",
+    unit: Annotated[
+        str, typer.Option(metavar="COLUMNS", help="Columns that tell organisms, the random unit, apart.")
+    ] = "",
+    response: Annotated[str, typer.Option(metavar="COLUMN", help="The outcome after training.")] = "",
+    baseline: Annotated[str, typer.Option(metavar="COLUMN", help="The outcome before training.")] = "",
+    scale: Annotated[
+        Literal["probability", "percent", "pp"],
+        typer.Option(help="Unit of response and baseline: 0 to 1, 0 to 100, or a change in percentage points."),
+    ] = "probability",
+    seed: Annotated[str, typer.Option(metavar="COLUMN", help="What tells repetitions of a run apart.")] = "",
+    behavior: Annotated[str, typer.Option(metavar="COLUMN", help="What organisms do; inference is within each.")] = "",
+    model: Annotated[str, typer.Option(metavar="COLUMN", help="The base model; inference is within each.")] = "",
+    status: Annotated[str, typer.Option(metavar="COLUMN", help="What became of a run: ok, finished, failed, ...")] = "",
+    values: Annotated[str, typer.Option(metavar="COLUMNS", help="Other columns with numbers to keep.")] = "",
+    null: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=LEVEL,...", help="Levels to compare with; else none, first, or the first of the file."
+        ),
+    ] = "",
+    items: Annotated[int, typer.Option(min=0, help="Evaluation items behind each outcome; 0: not known.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The folder to make; runs/NAME of the file unless given.")] = None,
+) -> None:
+    """Make a cube of runs that were made elsewhere; every other command works on it.
+
+    The result table of the paper's released code is recognized by its columns and needs no options. Exports of W&B and
+    MLflow are read as they are: --factors config.lr,config.label_shift. Columns that are called as in a cube (behavior,
+    model, status, key_labels, kl_shift, ...) are taken as such.
+    """
+    from ablate import mapping
+    from ablate.importing import import_rows
+
+    declared = mapping.declared(
+        factors, unit, response, baseline, scale, seed, behavior, model, status, values, null, items
+    )
+    made = import_rows(rows, declared, out or Path("runs") / rows.stem)
+    counts = ", ".join(f"{count} {status}" for status, count in made.runs.items())
+    typer.echo(f"imported {made.rows} rows as {counts}\n" + "\n".join(made.notes))
+    summary = (made.folder / "summary.txt").read_text(encoding="utf-8").splitlines()
+    more = f"... {len(summary) - 40} more lines in {made.folder / 'summary.txt'}" if len(summary) > 40 else ""
+    typer.echo("\n".join([*summary[:40], more, f"cube    {made.folder / 'cube.zarr'}"]))
+
+
+@app.command(epilog="Example: ablate compare runs/shift_vs_selector runs/k_scaling")
+def compare(
+    one: Annotated[Path, typer.Argument(metavar="DIR_A", help="A folder with a cube.")],
+    other: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another one.")],
+    format: Annotated[Literal["md", "csv", "json"], typer.Option(help="Output format.")] = "md",
+) -> None:
+    """Show what changed from one cube to another: design, artifacts, effects (B less A) and verdicts."""
+    from ablate import compare as comparing
+
+    _print(comparing.compare(one, other, format))
 
 
 @app.command("list", epilog="Example: ablate list selectors")

@@ -36,6 +36,11 @@ NEEDED = {
     "/": ("status", "error", "valid_organism", "organism_risk", "model", "behavior", "induction_seed"),
     "/items": ("outcome_before", "outcome_after", "item_id", "kind", "split", "item_cluster"),
 }
+SHOWN_FIRST = (
+    *("status", "risk_before", "risk_after", "risk_delta", "outcome_before", "outcome_after"),
+    *("items", "labels", "controls", "induction", "analysis", "verdict", "gates", "fixed", "effects", "shares"),
+)
+"""Variables and groups in the order in which a tree is looked at; others follow by name."""
 CHUNK_BYTES = 16_000_000
 TEXT_BYTES = 80  # assumed of a string where only pointers can be counted: a content hash has 64 digits
 
@@ -445,16 +450,17 @@ def open_cube(path: Path) -> xr.DataTree:
 
 
 def _fault(tree: xr.DataTree) -> str:
+    again = "`ablate import` makes it anew" if "imported" in tree.attrs else "`ablate study` rebuilds it"
     version = tree.attrs.get("schema_version")
     if version is None:
         return "not a cube of ablate: it has no schema_version"
     if version != SCHEMA_VERSION:
-        return f"cube schema {version}, but this ablate reads {SCHEMA_VERSION}; `ablate study` rebuilds it"
+        return f"cube schema {version}, but this ablate reads {SCHEMA_VERSION}; {again}"
     for group, names in NEEDED.items():
         if group != "/" and group.removeprefix("/") not in tree.children:
-            return f"the cube has no group '{group.removeprefix('/')}'; `ablate study` rebuilds it"
+            return f"the cube has no group '{group.removeprefix('/')}'; {again}"
         if missing := [name for name in names if name not in tree[group].variables]:
-            return f"the cube has no {', '.join(missing)} in {group}; `ablate study` rebuilds it"
+            return f"the cube has no {', '.join(missing)} in {group}; {again}"
     dims = tree.to_dataset()["status"].dims
     if dims[: len(CORE_DIMS)] != CORE_DIMS:
         return f"the cube lies on ({', '.join(map(str, dims))}) instead of ({', '.join(CORE_DIMS)}, ...)"
@@ -475,6 +481,36 @@ def read(data: xr.Dataset, name: str) -> Array:
         raise StudyError(f"cube: cannot read '{name}' ({_reason(error)}); `ablate study` rebuilds the cube") from None
     kind = bool if name == "valid_organism" else values.dtype if values.dtype.kind in "biuf" else object
     return np.asarray(values, kind)
+
+
+def refuse_damage(tree: xr.DataTree) -> None:
+    """Read everything, to say of a fault whether the bytes on disk are to blame.
+
+    Raises:
+        StudyError: the first variable that cannot be read.
+    """
+    for node in tree.subtree:
+        data = node.to_dataset(inherit=False)
+        for name in data.variables:
+            read(data, str(name))
+
+
+def arranged(tree: xr.DataTree) -> xr.DataTree:
+    """The same tree to be looked at: the risks first, hashes and errors last; verdicts and main tables before others.
+
+    Files are listed in whatever order the disk has them.
+    """
+    for node in tree.subtree:
+        data = node.to_dataset(inherit=False)
+        names: list[str] = sorted(map(str, data.data_vars), key=_rank)
+        node.dataset = data[names]
+        node.children = {name: node.children[name] for name in sorted(map(str, node.children), key=_rank)}
+    return tree
+
+
+def _rank(name: str) -> tuple[int, str]:
+    last = name == "error" or name.startswith("key_")
+    return (SHOWN_FIRST.index(name) if name in SHOWN_FIRST else len(SHOWN_FIRST) + last, name)
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from ablate import effects
-from ablate.cube import text_attrs
+from ablate.cube import refuse_damage, text_attrs
 from ablate.effects import Verdict
 from ablate.effects.dose import adjusted
 from ablate.effects.families import declared
@@ -93,7 +93,13 @@ def frame_of(tree: xr.DataTree, kind: str) -> pd.DataFrame:
     }
     if kind not in compute:
         raise StudyError(f"no table '{kind}'{did_you_mean(kind, list(compute))}; known: {', '.join(compute)}")
-    return compute[kind](tree)
+    try:
+        return compute[kind](tree)
+    except StudyError:
+        raise
+    except Exception:
+        refuse_damage(tree)  # else it is no fault of the disk
+        raise
 
 
 def _family(tree: xr.DataTree) -> tuple[str, ...] | None:

@@ -179,6 +179,10 @@ def progress_in_words(folder: Path) -> str:
     from ablate.workflow import describe
 
     store = Store(folder)
+    if imported := (store.get("provenance.json") or {}).get("imported"):
+        runs = ", ".join(f"{count} {status}" for status, count in imported["runs"].items())
+        source_of = f"{imported['file']} (sha256 {imported['sha256'][:12]})"
+        return f"runs imported from {source_of}, not made here\n  runs  {runs}"
     source = folder / "study.resolved.yaml"
     if not source.is_file():
         raise StudyError(f"{folder}: no study has been run here (there is no study.resolved.yaml)")

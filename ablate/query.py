@@ -246,7 +246,10 @@ def sql(tree: xr.DataTree, statement: str) -> pd.DataFrame:
                 raise StudyError("sql: the statement is empty")
             return answer.df()
         except duckdb.Error as error:
-            raise StudyError(f"sql: {str(error).splitlines()[0]}") from None
+            known = [*run_columns(tree), "item_id", "kind", "split", "item_cluster", "outcome_before", "outcome_after"]
+            wrong = re.search(r'Referenced column "([^"]*)" not found', str(error))
+            hint = did_you_mean(wrong[1], known) if wrong else ""
+            raise StudyError(f"sql: {str(error).splitlines()[0]}{hint}") from None
 
 
 def render(frame: pd.DataFrame, format: Format = "table") -> str:

@@ -47,9 +47,12 @@ def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     """Every table that could be made, in every format, under ``tables/``."""
+    needed = any("organism_risk" not in frame for frame in found.frames.values())
+    facts = caption(tree) if needed else {}  # once: a large cube is read for it
     for kind in KINDS:
         for format, suffix in SUFFIX.items() if kind in found.frames else ():
-            store.put(f"tables/{kind}{suffix}", rendered(tree, found.frames[kind], format))
+            frame = found.frames[kind]
+            store.put(f"tables/{kind}{suffix}", render(frame, None if "organism_risk" in frame else facts, format))
 
 
 def write_figures(folder: Path, kind: str | None, out: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
@@ -187,7 +190,7 @@ def _organisms(found: Findings) -> str:
     rows = _rows(found, "organisms")
     risks = " ".join(words.fraction(row["organism_risk"]) for row in rows)
     invalid = [str(row["organism"]) for row in rows if not row["valid_organism"]]
-    missed = [str(row["organism"]) for row in rows if not row["calibrated"]]
+    missed = [str(row["organism"]) for row in rows if not row.get("calibrated", True)]
     state = f"invalid_organism: {', '.join(invalid)}" if invalid else "all valid"
     state += f"   target risk missed: {', '.join(missed)}" if missed else ""
     unjudged = [row["organism_unparsed"] for row in rows if row["organism_unparsed"] == row["organism_unparsed"]]

@@ -210,6 +210,18 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> No
 
 def provenance_of(study: Study) -> dict[str, Any]:
     """Versions, machine and source of what was run; nothing of the environment."""
+    return {
+        "name": study.name,
+        "question": study.question,
+        "digest": study.digest[:12],
+        "evaluation": _evaluation(study),
+        "seeds": list(study.options.seeds),
+        **software(),
+    }
+
+
+def software() -> dict[str, Any]:
+    """What computed something: versions, platform, commit."""
     versions = {"python": platform.python_version(), "ablate": __version__}
     for package in PACKAGES:
         try:
@@ -218,11 +230,6 @@ def provenance_of(study: Study) -> dict[str, Any]:
             continue
     sha, dirty = _git()
     return {
-        "name": study.name,
-        "question": study.question,
-        "digest": study.digest[:12],
-        "evaluation": _evaluation(study),
-        "seeds": list(study.options.seeds),
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",
         "git_sha": sha,

@@ -198,6 +198,38 @@ def _mediation() -> list[Column]:
     ]
 
 
+def _compared() -> list[Column]:
+    def number(name: str) -> Callable[[Row], str]:
+        def cell(row: Row) -> str:
+            found = Interval(*(row[f"{name}_{part}"] for part in ("pp", "low", "high")))
+            return f"{words.signed(found.estimate)} {words.limits(found)}".strip()
+
+        return cell
+
+    return [
+        Column("held fixed", lambda row: str(row["held"])),
+        Column("swapped", lambda row: str(row["swapped"])),
+        Column("A, pp", number("a")),
+        Column("B, pp", number("b")),
+        Column("B less A, pp", number("difference")),
+        Column("difference is", lambda row: str(row["estimand"])),
+        Column("organisms A, B, both", lambda row: f"{row['organisms_a']}, {row['organisms_b']}, {row['shared']}"),
+    ]
+
+
+def _shared() -> list[Column]:
+    return [
+        Column("artifacts", lambda row: str(row["artifact"])),
+        *(Column(name.replace("_", " "), _count(name), right=True) for name in ("in_a", "in_b", "in_both")),
+        Column("runs at one place with the same", lambda row: f"{row['same_runs']} of {row['runs']}", right=True),
+        Column("label shifts that never have the same", lambda row: str(row["differs"])),
+    ]
+
+
+def _count(name: str) -> Callable[[Row], str]:
+    return lambda row: str(row[name])
+
+
 def _organism_rows() -> list[Column]:
     return [
         Column("organism", lambda row: str(row["organism"])),
@@ -205,7 +237,7 @@ def _organism_rows() -> list[Column]:
         Column("seed", lambda row: str(row["induction_seed"]), right=True),
         Column("risk", lambda row: words.fraction(row["organism_risk"]), right=True),
         Column("unjudged", lambda row: words.fraction(row["organism_unparsed"]), right=True),
-        Column("target risk", lambda row: "reached" if row["calibrated"] else "missed"),
+        Column("target risk", lambda row: {True: "reached", False: "missed", None: "-"}[row.get("calibrated")]),
         Column("", lambda row: "" if row["valid_organism"] else "invalid_organism"),
     ]
 
@@ -298,8 +330,12 @@ _LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
     "predictor": _prediction,
     "removed_pp": _isolate,
     "capability_pp": _methods,
-    "calibrated": _organism_rows,
+    "organism_risk": _organism_rows,
     "allowed_low": _acceptance,
+    "difference_pp": _compared,
+    "in_both": _shared,
+    "changed": lambda: _text_columns(["changed", "a", "b"]),
+    "cause_b": lambda: _text_columns(["behavior", "cause_a", "cause_b"]),
 }
 """The layout of a frame by the column that only it has."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ablate.effects.comparison import compared
 from ablate.effects.contrasts import contrasts
 from ablate.effects.controls import controls, organisms
 from ablate.effects.covariate import adjusted_contrasts, freedman_lane
@@ -34,6 +35,7 @@ __all__ = [
     "anova",
     "bounds",
     "caption",
+    "compared",
     "contrasts",
     "controls",
     "decomposition",

@@ -72,6 +72,8 @@ class Block:
     def logit(self, floor: float) -> Block:
         """The same runs with logit(after) - logit(before) as response, risks clipped to [floor, 1 - floor]."""
         after, before = (np.clip(risk, floor, 1 - floor) for risk in (self.after, self.before))
+        unknown = np.isnan(before).all(axis=tuple(range(1, before.ndim)), keepdims=True)
+        before = np.where(unknown, 0.5, before)  # any one number: it cancels from contrasts within an organism
         with np.errstate(divide="ignore", invalid="ignore"):
             return replace(self, response=np.log(after / (1 - after)) - np.log(before / (1 - before)))
 

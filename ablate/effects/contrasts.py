@@ -244,6 +244,8 @@ def _declared(rows: Sequence[Contrast], family: Sequence[str]) -> list[str]:
 def _null_control(block: Block) -> Iterator[Contrast]:
     if any(block.levels[factor][0] != null for factor, null in NULLS.items()):
         return
+    if np.isfinite(block.after).any() and not np.isfinite(block.before).any():
+        return  # without a risk before training there is no change from it
     others = list(block.levels)[2:]
     for cell in np.ndindex(block.shape[2:]):
         place = {name: block.levels[name][level] for name, level in zip(others, cell, strict=True)}

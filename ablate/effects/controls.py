@@ -18,7 +18,7 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
     no organism was run.
     """
     if "controls" not in tree.children:
-        raise StudyError("the cube has no group controls; give the whole cube, not a part of it")
+        raise StudyError("the cube has no group controls: no run with a known answer, or it is a part of a cube")
     if "risk_delta" not in tree.children["controls"]:
         raise StudyError("controls need the measure `risk`; add it to `measures`")
     runs, root = tree.children["controls"].to_dataset(), tree.to_dataset(inherit=False)
@@ -40,10 +40,13 @@ def controls(tree: xr.DataTree) -> pd.DataFrame:
 
 
 def organisms(tree: xr.DataTree) -> pd.DataFrame:
-    """Every organism with its risk before training, the unjudged share, and whether it is calibrated and valid."""
+    """Every organism with its risk before training, the unjudged share, and whether it is calibrated and valid.
+
+    Imported runs say nothing of a calibration, and the column ``calibrated`` is then not there.
+    """
     names = ("behavior", "model", "induction_seed", "organism_risk", "organism_unparsed")
-    flags = ("calibrated", "valid_organism")
     root = tree.to_dataset(inherit=False)
+    flags = [name for name in ("calibrated", "valid_organism") if name in root]
     refuse_copies(root)
     frame = pd.DataFrame({name: root[name].values for name in ("organism", *names, *flags)})
     return frame.assign(**{name: frame[name] == 1 for name in flags})

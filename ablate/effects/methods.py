@@ -33,7 +33,8 @@ def methods(cube: xr.DataTree) -> pd.DataFrame:
 
     Rows: one for each behavior, setting of other swapped options and method. ``effect_pp`` is the change of risk less
     that of the null control of the same setting (where methods are isolated, of the cell with every mechanism off and
-    as many candidates), paired within organism and training seed, averaged over seeds, then over organisms, with 95% t
+    as many candidates; in a cube without controls, of imported runs, the change itself), paired within organism and
+    training seed, averaged over seeds, then over organisms, with 95% t
     limits ``low, high`` over organisms; ``p`` two-sided sign-flip, ``p_adjusted`` max-T over all rows of a behavior.
     ``capability_pp`` with ``capability_low, capability_high`` is the same of capability, NaN where that is not
     measured. ``organisms``: J; a single one has its numbers, but no limits and no test.
@@ -63,8 +64,9 @@ def methods(cube: xr.DataTree) -> pd.DataFrame:
         return table
 
     table = gather(cube, rows, least=1)
+    less = " less that of the null labels" if "controls" in cube.children else " (there is no null control to subtract)"
     table.attrs["methods"] = (
-        f"within-organism change of risk less that of the null labels, t intervals with {degrees(table)} df, "
+        f"within-organism change of risk{less}, t intervals with {degrees(table)} df, "
         f"max-T over the {_most(table)} methods and settings of a behavior from {flips(table)}, conditional on these "
         "items"
     )
@@ -143,6 +145,8 @@ def _whole(cube: xr.DataTree, block: Block, name: str) -> FloatArray:
     if block.shape[:3] == (2, 2, 2):
         return mean(values[:, 1, 1, 1] - values[:, 0, 0, 0], axis=-1)
     others = [factor for factor in list(block.levels)[3:] if factor != METHOD_NAME]
+    if "controls" not in cube.children:  # imported runs: there is no null control to subtract
+        return mean(values[:, 0, 0, 0], axis=-1)
     null = cube.children["controls"].to_dataset(inherit=False)[name].sel(control="null")
     null = null.transpose("organism", *others, "seed")
     names = [str(organism) for organism in root(cube)["organism"].values]

@@ -42,7 +42,7 @@ def caption(cube: Cube) -> dict[str, Any]:
     return facts | {
         "organisms": organisms,
         "invalid": [str(name) for name in cube["organism"].values[~valid]],
-        "induction_seeds": sorted(set(induction)),
+        "induction_seeds": sorted({seed for seed in induction if seed != ""}),
         "seeds": int(cube.sizes["seed"]),
         "unparsed": _unparsed(found),
         "pools": _digest(found),

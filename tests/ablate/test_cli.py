@@ -32,6 +32,8 @@ COMMANDS = (
     "table",
     "figure",
     "query",
+    "import",
+    "compare",
     "list",
     "schema",
     "new",
@@ -410,6 +412,7 @@ def test_sql(ablate: Any, whole: Path) -> None:
         (["--sql", "select nothing from runs"], "sql: Binder Error"),
         (["--sql", "copy runs to 'x.csv'"], "sql: Permission Error"),
         (["--value", "error"], "value: 'error' is no number"),
+        (["--sql", "select 1", "--by", "selector"], "--sql: takes the place of --where, --by, --value and --stat;"),
     ],
 )
 def test_a_query_that_cannot_be_answered(ablate: Any, whole: Path, words: list[str], says: str) -> None:

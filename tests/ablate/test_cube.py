@@ -15,7 +15,19 @@ import xarray as xr
 
 from ablate import cube
 from ablate.api import Column
-from ablate.cube import Item, Organism, Run, build, items_frame, open_cube, run_columns, runs_frame, write
+from ablate.cube import (
+    Item,
+    Organism,
+    Run,
+    arranged,
+    build,
+    items_frame,
+    open_cube,
+    refuse_damage,
+    run_columns,
+    runs_frame,
+    write,
+)
 from ablate.errors import StudyError
 from ablate.version import SCHEMA_VERSION
 
@@ -367,6 +379,35 @@ def test_what_is_no_cube_is_refused(sparse: Path, damage: Callable[[Path], Any],
     damage(sparse)
     with pytest.raises(StudyError, match=message):
         open_cube(sparse.parent)
+
+
+def test_an_imported_cube_that_is_refused_is_imported_again(sparse: Path) -> None:
+    other_schema(sparse)
+    metadata = json.loads((sparse / "zarr.json").read_text())
+    metadata["attributes"]["imported"] = {"file": "rows.csv"}
+    (sparse / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(StudyError, match=r"cube schema 99, but this ablate reads \d+; `ablate import` makes it anew"):
+        open_cube(sparse)
+
+
+@pytest.mark.parametrize("left", [0, 1, 9, 20], ids="{} bytes left".format)
+@pytest.mark.parametrize("name", ["risk_delta", "status", "error"])
+def test_a_chunk_that_was_cut_off_is_named(sparse: Path, name: str, left: int) -> None:
+    chunk = next(file for file in (sparse / name / "c").rglob("*") if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:left])
+    tree = open_cube(sparse)
+    for look in (runs_frame, refuse_damage):
+        with pytest.raises(StudyError, match=rf"^cube: cannot read '{name}' \(.*\); `ablate study` rebuilds the cube$"):
+            look(tree)
+
+
+def test_a_tree_shows_the_risks_first(sparse: Path) -> None:
+    names = [str(name) for name in arranged(open_cube(sparse)).data_vars]
+    assert names[0] == "status"
+    assert names.index("risk_delta") < names.index("error") < len(names)
+    rest = names[names.index("risk_delta") + 1 : names.index("error")]
+    assert rest == sorted(rest)
+    assert arranged(open_cube(sparse)).equals(open_cube(sparse))
 
 
 @pytest.mark.parametrize("name", ["risk_delta", "status", "error"])

@@ -326,6 +326,10 @@ def test_sql_reaches_nothing_but_the_cube(tree: xr.DataTree, tmp_path: Path, sta
         ("-- nothing", "sql: the statement is empty"),
         ("selec 1", 'sql: Parser Error: syntax error at or near "selec"'),
         ("select nope from runs", 'sql: Binder Error: Referenced column "nope" not found in FROM clause!'),
+        (
+            "select selctor from runs",
+            "sql: Binder Error: Referenced column \"selctor\" not found in FROM clause!; did you mean 'selector'?",
+        ),
         ("select \x00", "sql: "),
     ],
 )
