@@ -205,6 +205,35 @@ def query(
         )
 
 
+@app.command(epilog="Example: ablate export runs/shift_vs_selector --adapters all")
+def export(
+    folder: Dir,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; DIR/export unless given.")] = None,
+    adapters: Annotated[
+        Literal["none", "organisms", "all"], typer.Option(help="Of organisms before training, or of trained runs too.")
+    ] = "organisms",
+    license: Annotated[
+        str, typer.Option(metavar="ID", help="License of the cards, e.g. mit; that of an embedded model unless given.")
+    ] = "",
+    push: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Upload it to the Hugging Face Hub, new repositories as private.")
+    ] = "",
+) -> None:
+    """Write a study as folders for the Hugging Face Hub: adapters, labels, items and cube, with their cards."""
+    from ablate.export import Export, in_words
+    from ablate.hub import checked_repo
+    from ablate.hub import push as upload
+
+    repo, target = checked_repo(push) if push else "", out or folder / "export"
+    found = Export(folder, adapters, license)
+    typer.echo(in_words(found))
+    with _interruptible():
+        kept = found.write(target, repo)
+        typer.echo("\n".join([f"kept   {target / card}, which was edited" for card in kept] + [f"wrote  {target}"]))
+        for address in upload(target, repo) if repo else ():
+            typer.echo(f"pushed {address}")
+
+
 @app.command("list", epilog="Example: ablate list selectors")
 def list_(
     family: Annotated[str, typer.Argument(metavar="[FAMILY]", help="behaviors, label_shifts, scorers, ...")] = "",

@@ -28,6 +28,7 @@ COMMANDS = (
     "status",
     "table",
     "query",
+    "export",
     "list",
     "schema",
     "new",
