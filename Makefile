@@ -18,9 +18,10 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The reference, from the code; a test fails where it differs.
+# The reference from the code, the notebook from its cells; a test fails where they differ.
 docs: $(VENV)/installed
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/notebook.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/bench -m bench -q

@@ -1,4 +1,4 @@
-"""README and docs are run as they stand there: commands, studies, code; the reference is what the code says.
+"""README and docs are run as they stand there: commands, studies, code, notebook; the reference is what the code says.
 
 A fenced block is run in the folder of its page, in the order of the page. Words behind the language, which no reader of
 the rendered page sees, say what else is to be done with it:
@@ -366,13 +366,18 @@ def test_the_plugins_of_readme_are_levels_of_a_study(
 # The reference
 
 
-def test_the_reference_is_what_the_code_says() -> None:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def script(name: str) -> Any:
+    """A module of docs/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    for name, text in generate.pages().items():
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    for name, text in script("generate").pages().items():
         there = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
         assert there == text, f"docs/reference/{name} is not what the code says: run `make docs`"
 
@@ -380,6 +385,46 @@ def test_the_reference_is_what_the_code_says() -> None:
 def test_every_kind_of_table_is_explained() -> None:
     said = re.findall(r"^\| `(\w+)` \|", PAGES["docs/reference/results.md"].read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(said) == sorted(KINDS)
+
+
+# The notebook
+
+
+def shown(notebook: dict[str, Any]) -> list[str]:
+    """What the code cells show, as text without numbers."""
+    texts = []
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            text = output.get("text") or output["data"]["text/plain"]
+            texts.append(masked("".join(text)))
+    return texts
+
+
+def test_the_notebook_shows_what_its_cells_say(tutorial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = script("notebook")
+    text = notebook.NOTEBOOK.read_text(encoding="utf-8")
+    there = json.loads(text)
+    code = [cell for cell in there["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(cell["outputs"] for cell in code)
+    monkeypatch.chdir(tutorial)
+    anew = notebook.executed(there)
+    assert shown(anew) == shown(there), "docs/notebook.ipynb is not what its cells say: run `make docs`"
+    for each in (anew, there):
+        assert [kind for kind in kinds(each) if kind.startswith("image")] == ["image/png"]
+    assert len(text) < 200_000
+    assert not re.search(r"/(home|root|tmp|work|Users)/|\d{4}-\d\d-\d\d", re.sub(r'"image/png": ".*"', "", text))
+
+
+def kinds(notebook: dict[str, Any]) -> list[str]:
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    return [kind for output in outputs for kind in output.get("data", {})]
+
+
+def test_a_cell_that_fails_is_found() -> None:
+    cell = {"cell_type": "code", "source": ["1 / 0\n"]}
+    with pytest.raises(ZeroDivisionError):
+        script("notebook").executed({"cells": [cell]})
 
 
 # The guards
