@@ -77,7 +77,7 @@ def _rows(block: Block) -> pd.DataFrame:
 def _normed(values: FloatArray, once: BoolArray) -> FloatArray:
     """Cells [organism, label_shift, selector] less their mean over an organism, of organisms that lack none."""
     there = once & np.isfinite(values).any(axis=0)
-    complete = np.isfinite(values[:, there]).all(axis=1)
+    complete = np.asarray(np.isfinite(values[:, there]).all(axis=1))
     level = mean(values, axis=(1, 2), where=np.broadcast_to(there, values.shape))
     return np.where(complete[:, None, None], values - level[:, None, None], np.nan)
 

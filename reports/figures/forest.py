@@ -34,7 +34,7 @@ def organisms(tree: xr.DataTree) -> Figure:
     several = frame["behavior"].nunique() > 1
     panels = list(frame.groupby(["behavior", "factor", "end"], sort=False))
     total, panels = len(panels), panels[: style.PANELS]
-    columns = min(COLUMNS, total)
+    columns = 2 if total == 4 else min(COLUMNS, total)
     rows = math.ceil(len(panels) / columns)
     most = max(len(part) for _, part in panels)
     with style.styled():
@@ -42,7 +42,7 @@ def organisms(tree: xr.DataTree) -> Figure:
         figure, axes = style.canvas(style.DOUBLE if columns > 1 else style.SINGLE, height, rows, columns, sharex=True)
         for i, ((behavior, *_), part) in enumerate(panels):
             about = f"{style.plain(behavior)}: " if several else ""
-            axes[i].set_title(style.wrapped(about + part["swapped"].iloc[0], 34 if columns > 1 else 44))
+            axes[i].set_title(style.wrapped(about + part["swapped"].iloc[0], {1: 44, 2: 44}.get(columns, 30)))
             _organisms(axes[i], part, named=i % columns == 0 or several)
             axes[i].set_xlabel("effect on risk, pp")
             axes[i].xaxis.set_tick_params(labelbottom=True)
@@ -119,8 +119,7 @@ def isolate(tree: xr.DataTree) -> Figure:
         StudyError: a study that isolates no method; what `effects.contrasts` refuses.
     """
     frame = isolated(tree)
-    parts = style.facets(frame.assign(**{"which method": frame["method"]}), "part")
-    parts = [(str(part["method"].iloc[0]) + _setting(title), part) for title, part in parts]
+    parts = [(title or style.plain(part["method"].iloc[0]), part) for title, part in style.facets(frame, "part")]
     total, parts = len(parts), parts[: style.PANELS]
     with style.styled():
         height = sum(0.75 + ROW * max(len(part), 3) for _, part in parts)
@@ -131,8 +130,7 @@ def isolate(tree: xr.DataTree) -> Figure:
             for place, row in enumerate(part.to_dict("records")):
                 _interval(ax, place, row["effect_pp"], row["low"], row["high"], _COLOR[row["kind"]], _MARK[row["kind"]])
                 for name, mark in (("added_pp", ">"), ("removed_pp", "<")):
-                    look = {"color": style.COLORS[2], "markerfacecolor": "white", "markersize": 4}
-                    ax.plot(row[name], place - 0.0, mark, zorder=1, **look)
+                    ax.plot(row[name], place, mark, color=style.COLORS[2], markerfacecolor="white", zorder=1)
             ax.set_xlabel("effect on risk, pp")
             ax.set_ylabel("mechanism (level)")
             ax.xaxis.set_tick_params(labelbottom=True)
@@ -148,10 +146,6 @@ def isolate(tree: xr.DataTree) -> Figure:
 
 _COLOR = dict(zip(("total", "mechanism", "interaction"), style.COLORS, strict=False))
 _MARK = dict(zip(("total", "mechanism", "interaction"), ("D", "o", "s"), strict=True))
-
-
-def _setting(title: str) -> str:
-    return f" ({title})" if title else ""
 
 
 def _interval(ax: Axes, place: float, value: float, low: float, high: float, color: str, marker: str) -> None:
