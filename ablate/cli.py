@@ -66,8 +66,8 @@ def isolate(
 ) -> None:
     """Split what a method does into its mechanisms, each off and on.
 
-    Mechanisms are the label shift, the selector and the objective. It is the shipped study isolate_methods.yaml with other methods; a method with options is written as in a study:
-    'dual_decoding: {scorer: mean_logprob}'.
+    Mechanisms are the label shift, the selector and the objective. It is the shipped study isolate_methods.yaml with
+    other methods; a method with options is written as in a study: 'dual_decoding: {scorer: mean_logprob}'.
     """
     import re
 
@@ -89,7 +89,10 @@ def plan(
         float | None, typer.Option(help="With --power: sd of a contrast over organisms in pp, else from results.")
     ] = None,
 ) -> None:
-    """Show what a study would run, what is there already, how long it takes."""
+    """Show what a study would run, and how long that takes.
+
+    The grid, what is held fixed by sharing, what is there already and what is to do.
+    """
     from ablate.forecast import forecast, in_words
     from ablate.study import load
 
@@ -107,7 +110,7 @@ def plan(
 
 @app.command(epilog="Example: ablate predict shift_vs_selector.yaml")
 def predict(study: StudyArg, out: Out = None, set_: Sets = []) -> None:  # noqa: B006
-    """Make a study's labels, train nothing, and say what to expect of it."""
+    """Make a study's labels, train nothing, say what to expect."""
     from rich.console import Console
 
     from ablate.foresight import in_words
@@ -227,7 +230,10 @@ def query(
     sql: Annotated[str, typer.Option(help="A query over the views runs and items instead.")] = "",
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="Output format.")] = "table",
 ) -> None:
-    """Ask the cube: group and average runs, or SQL over the views runs and items."""
+    """Ask the cube: group and average runs, or SQL.
+
+    The views of --sql are runs and items.
+    """
     from ablate import cube
     from ablate import query as queries
 

@@ -2,7 +2,7 @@
 
 ::
 
-    data/     README.md  labels.jsonl  items.jsonl  runs.parquet  cube.zarr/  tables/  study.yaml  provenance.json
+    data/     README.md  labels.jsonl  items.jsonl  runs.jsonl  cube.zarr/  tables/  study.yaml  provenance.json
     model/    README.md  adapters.jsonl  organism-0/  run-<key>/ ...    each as PEFT loads it
     export.json                                                        says that this folder may be written anew
 """
@@ -17,7 +17,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ablate.dataset import ITEM_COLUMNS, LABEL_COLUMNS, item_rows, label_rows, numbers, where
+from ablate.dataset import (
+    ITEM_COLUMNS,
+    LABEL_COLUMNS,
+    features,
+    item_rows,
+    label_rows,
+    numbers,
+    run_features,
+    run_rows,
+    where,
+)
 from ablate.errors import StudyError
 from ablate.lm.adapter import adapter_config
 from ablate.lm.embedded import EMBEDDED
@@ -29,6 +39,7 @@ from ablate.study import Study, loads
 from ablate.yamlfile import to_text
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 Adapters = Literal["none", "organisms", "all"]
@@ -76,6 +87,13 @@ class Export:
     def adapters(self) -> list[Adapter]:
         """Those that are asked for."""
         return [own for own in self._left if self.wanted == "all" or (self.wanted == "organisms" and self._first(own))]
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row for each run."""
+        from ablate.cube import runs_frame
+
+        return runs_frame(self.tree)
 
     @cached_property
     def bytes(self) -> dict[str, int]:
@@ -150,14 +168,8 @@ class Export:
         return Adapter(folder, key, size, base, facts)
 
     def _data(self, folder: OutFolder) -> None:
-        from ablate.cube import runs_frame
-        from ablate.query import parquet
-
-        runs = runs_frame(self.tree)
-        for name in runs.select_dtypes(exclude="number"):
-            folder.check(f"data/runs.parquet ({name})", "\n".join(map(str, runs[name].unique())))
-        folder.check("data/cube.zarr", str(self.tree.attrs))
-        folder.raw("data/runs.parquet", parquet(runs))
+        folder.check("data/cube.zarr", str(self.tree.attrs))  # its texts are those of the runs
+        folder.lines("data/runs.jsonl", run_rows(self.runs))
         folder.lines("data/labels.jsonl", label_rows(self.plan, self.store, self.found))
         folder.lines("data/items.jsonl", item_rows(self.plan, self.store, self.found))
         folder.text("data/study.yaml", self.study.dump())
@@ -187,9 +199,18 @@ class Export:
         return cards
 
     def _front_of_data(self) -> dict[str, Any]:
-        files = {"labels": "labels.jsonl", "items": "items.jsonl", "runs": "runs.parquet"}
-        configs = [{"config_name": name, "data_files": file} for name, file in files.items()]
-        return {**_license(self.license), "pretty_name": self.study.name, "tags": self._tags(), "configs": configs}
+        columns = {
+            "labels": features(self.plan, LABEL_COLUMNS),
+            "items": features(self.plan, ITEM_COLUMNS),
+            "runs": run_features(self.runs),
+        }
+        return {
+            **_license(self.license),
+            "pretty_name": self.study.name,
+            "tags": self._tags(),
+            "configs": [{"config_name": name, "data_files": f"{name}.jsonl"} for name in columns],
+            "dataset_info": [{"config_name": name, "features": own} for name, own in columns.items()],
+        }
 
     def _front_of_model(self, repo: str) -> dict[str, Any]:
         bases = sorted({own.base for own in self.adapters if "/" in own.base})

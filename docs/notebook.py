@@ -23,7 +23,6 @@ import pandas as pd
 
 HERE = Path(__file__).parent
 NOTEBOOK = HERE / "notebook.ipynb"
-DPI = 80
 
 
 def executed(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def as_text(notebook: dict[str, Any]) -> str:
 
 
 def _outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    code = ast.parse(re.sub(r"^%.*$", "", source, flags=re.MULTILINE), f"cell {count}")
+    code = ast.parse(source, f"cell {count}")
     last = code.body.pop() if code.body and isinstance(code.body[-1], ast.Expr) else None
     value = None
     with redirect_stdout(io.StringIO()) as printed:
@@ -65,10 +64,8 @@ def _outputs(source: str, names: dict[str, Any], count: int) -> list[dict[str, A
 def _shown(value: Any) -> dict[str, Any]:
     """What a notebook shows of a value, by media type."""
     data: dict[str, Any] = {"text/plain": repr(value).splitlines(keepends=True)}
-    if hasattr(value, "savefig"):
-        picture = io.BytesIO()
-        value.savefig(picture, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-        data["image/png"] = base64.b64encode(picture.getvalue()).decode()
+    if hasattr(value, "_repr_png_"):
+        data["image/png"] = base64.b64encode(value._repr_png_()).decode()
     elif hasattr(value, "to_html"):
         data["text/html"] = value.to_html().splitlines(keepends=True)
     return data

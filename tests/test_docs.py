@@ -37,6 +37,7 @@ from laboratory import unsynced
 from ablate.cli import app, main
 from ablate.cube import open_cube
 from ablate.findings import KINDS
+from ablate.reports import figures
 from ablate.study import load, loads
 
 ROOT = Path(__file__).parent.parent
@@ -133,7 +134,7 @@ INLINE = [
 
 @pytest.mark.parametrize(("page", "line"), INLINE, ids=[f"{page}: {line}" for page, line in INLINE])
 def test_a_command_within_a_sentence_is_valid(page: str, line: str) -> None:
-    words = shlex.split(re.sub(r" --\w+ \.\.\.|\.\.\.", "", line).replace("KIND", "fixed"))
+    words = shlex.split(re.sub(r" --\w+ \.\.\.|\.\.\.", "", line).replace("KIND", "shares"))
     assert fault(words[1:]) in (None, "MissingParameter"), f"{page}: {line}"
 
 
@@ -382,9 +383,9 @@ def test_the_reference_is_what_the_code_says() -> None:
         assert there == text, f"docs/reference/{name} is not what the code says: run `make docs`"
 
 
-def test_every_kind_of_table_is_explained() -> None:
+def test_every_kind_of_table_and_figure_is_explained() -> None:
     said = re.findall(r"^\| `(\w+)` \|", PAGES["docs/reference/results.md"].read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(said) == sorted(KINDS)
+    assert sorted(said) == sorted([*KINDS, *figures.KINDS])
 
 
 # The notebook

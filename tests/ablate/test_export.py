@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import huggingface_hub
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from laboratory import SMALL, assert_same_cube, cube_of, run, study, with_plugins
@@ -61,7 +61,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_folder_has_data_and_no_adapter_of_the_tabular_world(exported: Path) -> None:
     assert sorted(path.name for path in exported.iterdir()) == ["data", "export.json"]
     names = sorted(path.name for path in (exported / "data").iterdir())
-    wanted = ["README.md", "cube.zarr", "items.jsonl", "labels.jsonl", "provenance.json", "runs.parquet", "study.yaml"]
+    wanted = ["README.md", "cube.zarr", "items.jsonl", "labels.jsonl", "provenance.json", "runs.jsonl", "study.yaml"]
     assert names == [*wanted, "tables"]
     assert {"fixed.md", "fixed.csv", "fixed.tex"} <= {path.name for path in (exported / "data" / "tables").iterdir()}
 
@@ -97,7 +97,7 @@ def test_items_are_the_cube_s(ran: Path, exported: Path) -> None:
     found, cube = rows(exported / "data" / "items.jsonl"), cube_of(ran)
     assert len(found) == (2 + 8) * 16
     assert [row["when"] for row in found].count("before") == 2 * 16
-    assert "label_shift" not in found[0]
+    assert (found[0]["organism"], found[0]["label_shift"]) == (0, None)
     place = {"organism": 1, "label_shift": "greedy", "selector": "first", "when": "after", "kind": "risk"}
     own = [row for row in found if place.items() <= row.items()]
     judged = [np.nanmean(np.array(row["outcome"], float)) for row in own]
@@ -106,11 +106,13 @@ def test_items_are_the_cube_s(ran: Path, exported: Path) -> None:
 
 
 def test_runs_are_one_row_each(ran: Path, exported: Path) -> None:
-    file = exported / "data" / "runs.parquet"
-    frame = duckdb.sql(f"select * from '{file}' order by organism, label_shift, selector").df()
+    frame = pd.read_json(exported / "data" / "runs.jsonl", lines=True)
     assert len(frame) == 8
     assert {"key_pool", "key_labels", "key_train", "status", "risk_delta"} <= {*frame.columns}
-    assert frame["risk_after"].mean() == pytest.approx(cube_of(ran)["risk_after"].mean().item())
+    at = frame.set_index(["organism", "label_shift", "selector"])["risk_after"].to_xarray()
+    xr.testing.assert_allclose(
+        at, cube_of(ran)["risk_after"].squeeze(drop=True).reset_coords(drop=True).sortby([*at.dims])
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,13 @@ def test_the_data_card_is_what_the_hub_parses(ran: Path, exported: Path) -> None
     assert card.data.tags == ["ablate", "alignment", "misalignment", "tabular"]
     for config in card.data.to_dict()["configs"]:
         assert (exported / "data" / config["data_files"]).is_file()
+    for info in card.data.to_dict()["dataset_info"]:
+        types = {own["name"]: own.get("dtype") or f"list {own['list']}" for own in info["features"]}
+        row = rows(exported / "data" / f"{info['config_name']}.jsonl")[-1]
+        assert list(row) == list(types)
+        assert types["organism"] == "int64"
+        assert types["label_shift"] == "string"
+        assert (types.get("outcome") or types.get("risk_delta")) in ("list float64", "float64")
     assert "deliberately misaligned models" in card.text
     assert "does the engine work?" in card.text
     sentence = cube_of(ran)["analysis/verdict"]["sentence"].item()
