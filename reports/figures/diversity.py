@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.posterior import p_histograms
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 SELECTORS = 3
 """Selectors that have room beside each other."""
@@ -41,12 +44,12 @@ def diversity(tree: xr.DataTree) -> Figure:
         width = 1.2 + (style.DOUBLE - 1.2) * columns / (1 + SELECTORS)
         height = 0.9 + max(0.42, min(0.75, 5 / len(parts))) * len(parts)
         figure, axes = style.canvas(width, height, 1, columns, sharex=True, sharey=True)
-        for place, (_, part) in enumerate(parts):
-            _row(axes[0], place, part[part["what"] == "pool"], style.COLORS[1], "")
-            for ax, name in zip(axes[1:], shown, strict=True):
-                own = part[part["selector"] == name]
-                _row(ax, place, own[own["what"] == "after"], style.COLORS[3], "////")
-                _outline(ax, place, own[own["what"] == "before"])
+        rows = pd.concat([part.assign(base=place + HIGH) for place, (_, part) in enumerate(parts)])
+        _column(axes[0], rows[rows["what"] == "pool"], len(parts), style.COLORS[1], "")
+        for ax, name in zip(axes[1:], shown, strict=True):
+            own = rows[rows["selector"] == name]
+            _column(ax, own[own["what"] == "after"], len(parts), style.COLORS[3], "////")
+            _outline(ax, own[own["what"] == "before"])
         for ax, name in zip(axes, ["", *shown], strict=True):
             ax.set_title(style.wrapped(f"items, {name}" if name else "label prompts: pool", 24, 3))
             ax.set_xlabel("P(M = 1) of an item" if name else "P(M = 1) of a prompt")
@@ -66,25 +69,25 @@ def _named(title: str, part: pd.DataFrame) -> str:
     return title.replace("label_shift = ", "") if title else str(part["label_shift"].iloc[0])
 
 
-def _row(ax: Axes, place: int, own: pd.DataFrame, color: str, hatch: str) -> None:
-    """One histogram upwards from the base of its row; the axis of rows points down."""
-    base = place + HIGH
-    ax.hlines([base, base - HIGH / 2, base - HIGH], 0, 1, color=[style.GRAY, style.FAINT, style.FAINT], linewidth=0.4)
-    if own.empty:
+def _column(ax: Axes, own: pd.DataFrame, rows: int, color: str, hatch: str) -> None:
+    """Histograms upwards from the ``base`` of their rows; the axis of rows points down."""
+    bases = np.arange(rows) + HIGH
+    ax.hlines(bases, 0, 1, color=style.GRAY, linewidth=0.4)
+    ax.hlines([*(bases - HIGH / 2), *(bases - HIGH)], 0, 1, color=style.FAINT, linewidth=0.4)
+    for base in set(bases) - set(own["base"]):
         ax.text(0.5, base - HIGH / 2, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
-        return
     middle, width = (own["low_edge"] + own["high_edge"]) / 2, own["high_edge"] - own["low_edge"]
     bars: Any = {"facecolor": color, "edgecolor": "white", "linewidth": 0.5, "hatch": hatch}
-    ax.bar(middle, -HIGH * own["share"], width, bottom=base, zorder=1, **bars)
-    ax.vlines(middle, base - HIGH * own["low"], base - HIGH * own["high"], color=style.COLORS[0], linewidth=0.8)
+    ax.bar(middle, -HIGH * own["share"], width, bottom=own["base"], zorder=1, **bars)
+    high, low = (own["base"] - HIGH * own[limit] for limit in ("high", "low"))
+    ax.vlines(middle, low, high, color=style.COLORS[0], linewidth=0.8)
 
 
-def _outline(ax: Axes, place: int, own: pd.DataFrame) -> None:
-    if own.empty:
-        return
-    edges = np.array([*own["low_edge"], own["high_edge"].iloc[-1]])
-    base = place + HIGH
-    ax.stairs(base - HIGH * own["share"].to_numpy(), edges, baseline=base, color=style.COLORS[0], linewidth=1.1)
+def _outline(ax: Axes, own: pd.DataFrame) -> None:
+    for base, part in own.groupby("base"):
+        edges = np.array([*part["low_edge"], part["high_edge"].iloc[-1]])
+        tops = base - HIGH * part["share"].to_numpy()
+        ax.stairs(tops, edges, baseline=base, color=style.COLORS[0], linewidth=1.1)
 
 
 def _caption(frame: pd.DataFrame, rows: int, names: list[str], shown: int) -> list[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import xarray as xr
 from matplotlib.figure import Figure
 
 from ablate.effects.plane import SHOWN, plane
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 COLUMNS = 4
 
@@ -30,10 +33,12 @@ def embedding(tree: xr.DataTree) -> Figure:
     with style.styled():
         width = style.DOUBLE if columns > 2 else 2.6 * columns
         figure, axes = style.canvas(width, rows * (width / columns + 0.1), rows, columns, sharex=True, sharey=True)
-        every = frame[~frame["centroid"]]
+        keys = list(frame.columns[: frame.columns.get_loc("label_shift")])
+        every = {key: part[~part["centroid"]] for key, part in frame.groupby(keys, sort=False)}
         for i, (ax, (title, part)) in enumerate(zip(axes, parts, strict=False)):
             look = style.look(names.index(part["label_shift"].iloc[0]))
-            ax.plot(every["x"], every["y"], ".", color=style.FAINT, markersize=1.5, rasterized=True, markeredgewidth=0)
+            rest = every[tuple(part[keys].iloc[0])]
+            ax.plot(rest["x"], rest["y"], ".", color=style.FAINT, markersize=1.5, rasterized=True, markeredgewidth=0)
             own, centers = part[~part["centroid"]], part[part["centroid"]]
             mark: Any = {
                 "color": look["color"],
@@ -54,10 +59,9 @@ def embedding(tree: xr.DataTree) -> Figure:
             ax.set_box_aspect(1)
         for ax in axes[len(parts) :]:
             ax.remove()
-        caption = [
-            "Marks: candidates of the label shift; gray: of all; crosses: centroid of each organism. PC: principal"
-        ]
-        caption.append(f"component of all pools; {style.among([part['organism'].nunique() for _, part in parts])}.")
+        caption = ["Marks: candidates of the label shift; gray: of all shifts; crosses: centroid of each organism."]
+        counts = [part["organism"].nunique() for _, part in parts]
+        caption.append(f"PC: principal component of all pools; {style.among(counts)}.")
         if (frame["pooled"] > SHOWN).any():
             caption.append(f"At most {SHOWN} candidates of a label shift are drawn.")
         return style.finish(figure, [*caption, *style.left_out(frame, total)])

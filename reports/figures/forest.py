@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,6 +15,10 @@ from ablate.effects.methods import isolated
 from ablate.effects.methods import methods as methods_table
 from ablate.effects.points import organism_effects
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 ROW = 0.17
 """Height of a row, inches."""
@@ -38,7 +42,7 @@ def organisms(tree: xr.DataTree) -> Figure:
     rows = math.ceil(len(panels) / columns)
     most = max(len(part) for _, part in panels)
     with style.styled():
-        height = rows * (0.75 + ROW * max(most, 4))
+        height = rows * (0.75 + min(ROW * max(most, 4), 2.4))
         figure, axes = style.canvas(style.DOUBLE if columns > 1 else style.SINGLE, height, rows, columns, sharex=True)
         for i, ((behavior, *_), part) in enumerate(panels):
             about = f"{style.plain(behavior)}: " if several else ""
@@ -54,13 +58,12 @@ def organisms(tree: xr.DataTree) -> Figure:
 
 def _organisms(ax: Axes, part: pd.DataFrame, named: bool) -> None:
     mean, own = part.iloc[-1], part.iloc[:-1]
-    for place, row in enumerate(own.to_dict("records")):
-        if np.isnan(row["effect_pp"]):
-            ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
-            continue
-        other = row["effect_pp"] * mean["effect_pp"] < 0
-        face = "white" if other else style.COLORS[1]
-        ax.plot(row["effect_pp"], place, "o", color=style.COLORS[1], markerfacecolor=face, markersize=3.5)
+    effects, places = own["effect_pp"].to_numpy(), np.arange(len(own))
+    other = effects * mean["effect_pp"] < 0
+    for which, face in ((~other, style.COLORS[1]), (other, "white")):
+        ax.plot(effects[which], places[which], "o", color=style.COLORS[1], markerfacecolor=face, markersize=3.5)
+    for place in places[np.isnan(effects)]:
+        ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
     _interval(ax, len(own), mean["effect_pp"], mean["low"], mean["high"], style.COLORS[0], "D")
     ax.axhline(len(own) - 0.5, color=style.FAINT, linewidth=0.6)
     _rows(ax, [*(str(name) for name in own["organism"]), "mean"], named)

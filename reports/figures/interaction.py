@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.cells import cell_means
 from ablate.errors import StudyError
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 CHANGE = "change of risk after training, pp"
 CANDIDATES = "candidates"

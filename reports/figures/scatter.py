@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +17,10 @@ from ablate.effects.points import cells_by
 from ablate.effects.prediction import prediction as prediction_table
 from ablate.errors import StudyError
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 FILLS = ("full", "none", "left", "top", "right", "bottom")
 DOSE = "kl_shift"
@@ -109,7 +112,11 @@ def _figure(
         _legend(figure, shifts, selectors, {"mean slope": bool(lines), "as predicted (slope 1)": calibrated})
         means = frame[frame["organism"] == ""]
         caption = [f"Large: mean of a cell less the null cell, {style.intervals(means['organisms'])}; faint: one"]
-        caption.append("organism. Line: mean slope over organisms through the null cell, with its 95% limits.")
+        caption.append("organism.")
+        if lines:
+            caption.append("Line: mean slope over organisms through the null cell, with its 95% limits.")
+        if others := list(frame.columns)[1 : list(frame.columns).index("label_shift")]:
+            caption.append(f"Cells of all levels of {', '.join(map(style.plain, others))}.")
         return style.finish(figure, [*caption, *filter(None, [reason]), *style.left_out(frame, total)])
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,6 +35,8 @@ SINGLE, DOUBLE = 3.5, 7.2
 POINT = 1 / 72
 LETTER = 4.2
 """Width of a letter of the small texts, points; a wide one is wider."""
+BESIDE = 1.03
+"""Where the names of lines begin, widths of the axes."""
 PANELS = 12
 """Panels that one figure has at most; its caption says how many there would be."""
 
@@ -214,27 +217,20 @@ def finish(figure: Drawing, caption: Sequence[str]) -> Figure:
 
 
 def ended(ax: Axes, x: float, y: float, name: str, color: str) -> None:
-    """The name of a line beside its end, right of the axes; `finish` moves names apart that would overlap."""
-    ax.annotate(
-        name,
-        (x, y),
-        xytext=(1.03, ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[1]),
-        textcoords="axes fraction",
-        color=color,
-        va="center",
-        fontsize=6.5,
-        annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 3},
-    )
+    """The name of a line beside its end, right of the axes; `finish` moves names apart and ties them to their ends."""
+    look: Any = {"color": color, "va": "center", "fontsize": 6.5, "annotation_clip": False}
+    ax.annotate(name, (x, y), xytext=(BESIDE, 0.5), textcoords="axes fraction", **look)
 
 
 def _spread(ax: Axes) -> None:
-    """Names of `ended` apart from each other, as near to their lines as they can be."""
-    names = [text for text in ax.texts if isinstance(text, Annotation) and text.anncoords == "axes fraction"]
+    """Names of `ended` apart from each other, as near to their lines as they can be, with a thin line to each."""
+    names = [text for text in ax.texts if isinstance(text, Annotation)]
     points = ax.get_window_extent().height / ax.get_figure(root=True).dpi / POINT  # type: ignore[union-attr]
-    own = ax.transAxes.inverted()
-    names.sort(key=lambda name: float(own.transform(ax.transData.transform(name.xy))[1]))
-    at = [float(own.transform(ax.transData.transform(name.xy))[1]) for name in names]
+    to_axes = ax.transData + ax.transAxes.inverted()
+    ends = [to_axes.transform(name.xy) for name in names]
+    order = np.argsort([end[1] for end in ends], kind="stable")
+    names, ends = [names[i] for i in order], [ends[i] for i in order]
+    at = [float(end[1]) for end in ends]
     tall = [1.25 * float(name.get_fontsize()) * (name.get_text().count("\n") + 1) / points for name in names]
     for _ in range(200):
         short = [(tall[i] + tall[i + 1]) / 2 - (at[i + 1] - at[i]) for i in range(len(at) - 1)]
@@ -244,8 +240,10 @@ def _spread(ax: Axes) -> None:
             if gap > 0:
                 at[i] -= gap / 2
                 at[i + 1] += gap / 2
-    for name, height in zip(names, at, strict=True):
-        name.set_position((1.03, height))
+    for name, end, height in zip(names, ends, at, strict=True):
+        name.set_position((BESIDE, height))
+        tie: Any = {"transform": ax.transAxes, "color": name.get_color(), "linewidth": 0.4, "clip_on": False}
+        ax.plot([end[0], BESIDE - 0.01], [end[1], height], zorder=1, **tie)
 
 
 def zero(ax: Axes, axis: Literal["x", "y"] = "y") -> None:

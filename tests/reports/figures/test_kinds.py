@@ -13,9 +13,9 @@ from ablate.reports.figures.diversity import HIGH
 
 
 def marks(ax, marker):
-    """The single points of a marker, [x, y] each."""
-    found = [line.get_xydata() for line in ax.lines if line.get_marker() == marker and len(line.get_xdata()) == 1]
-    return np.concatenate(found)
+    """The points of a marker, [x, y] each, from the top row down."""
+    found = np.concatenate([line.get_xydata() for line in ax.lines if line.get_marker() == marker])
+    return found[np.argsort(found[:, 1], kind="stable")]
 
 
 def bars(ax):
@@ -33,7 +33,7 @@ def test_organisms():
         assert marks(ax, "D").tolist() == [[part["effect_pp"].iloc[-1], 6]]
         assert bars(ax).tolist() == [part[["low", "high"]].iloc[-1].tolist()]
         assert [text.get_text() for text in axes[0].get_yticklabels()] == [*(f"o{i}" for i in range(6)), "mean"]
-        hollow = [line.get_xdata()[0] for line in ax.lines if line.get_markerfacecolor() == "white"]
+        [hollow] = [line.get_xdata().tolist() for line in ax.lines if line.get_markerfacecolor() == "white"]
         assert hollow == [x for x in part["effect_pp"].iloc[:-1] if x * part["effect_pp"].iloc[-1] < 0]
 
 
