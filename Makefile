@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?= shift_vs_selector.yaml
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: study test check bench clean
+.PHONY: study test check docs bench clean
 
 study: $(VENV)/installed
 	$(BIN)/ablate study $(STUDY)
@@ -17,6 +17,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The reference from the code, the notebook from its cells; a test fails where they differ.
+docs: $(VENV)/installed
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/notebook.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/bench -m bench -q

@@ -64,10 +64,10 @@ def isolate(
     out: Out = None,
     set_: Sets = [],  # noqa: B006
 ) -> None:
-    """Split what a method does into its mechanisms: label shift, selector and objective, each off and on.
+    """Split what a method does into its mechanisms, each off and on.
 
-    It is the shipped study isolate_methods.yaml with other methods; a method with options is written as in a study:
-    'dual_decoding: {scorer: mean_logprob}'.
+    Mechanisms are the label shift, the selector and the objective. It is the shipped study isolate_methods.yaml with
+    other methods; a method with options is written as in a study: 'dual_decoding: {scorer: mean_logprob}'.
     """
     import re
 
@@ -89,7 +89,10 @@ def plan(
         float | None, typer.Option(help="With --power: sd of a contrast over organisms in pp, else from results.")
     ] = None,
 ) -> None:
-    """Show what a study would run: the grid, what is shared, cached and to do, and how long it takes."""
+    """Show what a study would run, and how long that takes.
+
+    The grid, what is held fixed by sharing, what is there already and what is to do.
+    """
     from ablate.forecast import forecast, in_words
     from ablate.study import load
 
@@ -107,7 +110,7 @@ def plan(
 
 @app.command(epilog="Example: ablate predict shift_vs_selector.yaml")
 def predict(study: StudyArg, out: Out = None, set_: Sets = []) -> None:  # noqa: B006
-    """Make a study's labels, train nothing, and say what training on them is expected to do."""
+    """Make a study's labels, train nothing, say what to expect."""
     from rich.console import Console
 
     from ablate.foresight import in_words
@@ -126,7 +129,10 @@ def calibrate(
     simulations: Annotated[int, typer.Option(min=20, help="Simulated studies of each world and size.")] = 100,
     out: Annotated[Path | None, typer.Option(help="A Markdown file to write the table to.")] = None,
 ) -> None:
-    """Judge the verdicts by worlds with a known answer: error rates, coverage of intervals, bias of shares."""
+    """Judge the verdicts by worlds with a known answer.
+
+    Error rates of verdicts, coverage of intervals and bias of shares, each beside what is allowed.
+    """
     from rich.progress import Progress
 
     from ablate.effects.acceptance import acceptance
@@ -224,7 +230,10 @@ def query(
     sql: Annotated[str, typer.Option(help="A query over the views runs and items instead.")] = "",
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="Output format.")] = "table",
 ) -> None:
-    """Ask the cube: group and average runs, or SQL over the views runs and items."""
+    """Ask the cube: group and average runs, or SQL.
+
+    The views of --sql are runs and items.
+    """
     from ablate import cube
     from ablate import query as queries
 
@@ -308,11 +317,47 @@ def compare(
     _print(comparing.compare(one, other, format))
 
 
+@app.command(epilog="Example: ablate export runs/shift_vs_selector --adapters all")
+def export(
+    folder: Dir,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; DIR/export unless given.")] = None,
+    adapters: Annotated[
+        Literal["none", "organisms", "all"], typer.Option(help="Of organisms before training; all: of runs too.")
+    ] = "organisms",
+    license: Annotated[
+        str, typer.Option(metavar="ID", help="License of the cards, e.g. mit; that of an embedded model unless given.")
+    ] = "",
+    push: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Upload it to the Hugging Face Hub, new repositories as private.")
+    ] = "",
+) -> None:
+    """Write a study as folders for the Hugging Face Hub.
+
+    Labels, items and the cube as a data set, adapters as a model, each with its card. Nothing is uploaded unless --push
+    says so; the token is HF_TOKEN or that of `hf auth login`.
+    """
+    from ablate.export import Export, in_words
+    from ablate.hub import checked_repo
+    from ablate.hub import push as upload
+
+    repo, target = checked_repo(push) if push else "", out or folder / "export"
+    found = Export(folder, adapters, license)
+    typer.echo(in_words(found))
+    with _interruptible():
+        kept = found.write(target, repo)
+        typer.echo("\n".join([f"kept   {target / card}, which was edited" for card in kept] + [f"wrote  {target}"]))
+        for address in upload(target, repo) if repo else ():
+            typer.echo(f"pushed {address}")
+
+
 @app.command("list", epilog="Example: ablate list selectors")
 def list_(
     family: Annotated[str, typer.Argument(metavar="[FAMILY]", help="behaviors, label_shifts, scorers, ...")] = "",
 ) -> None:
-    """List what can be named in a study: behaviors, label shifts, scorers, selectors, objectives, methods, measures."""
+    """List what can be named in a study, with options and defaults.
+
+    Families: behaviors, label_shifts, scorers, selectors, objectives, methods, measures.
+    """
     from ablate.forecast import plugins_in_words
 
     typer.echo(plugins_in_words(family))
@@ -328,7 +373,7 @@ def schema() -> None:
 
 @app.command(epilog="Example: ablate new my_study && ablate plan my_study.yaml")
 def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the study.")]) -> None:
-    """Write a commented study file, and the schema beside it that an editor completes it from."""
+    """Write a commented study file, and its schema for editors."""
     from ablate.schema import json_schema, new_study
 
     target, schema_file = Path(f"{name.removesuffix('.yaml')}.yaml"), Path("study.schema.json")

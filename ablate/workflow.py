@@ -79,7 +79,7 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
             try:
                 executed += _drive(plan, store, watch)
                 found = list(states(plan, store))
-                if executed or not _current(plan, found, store):
+                if executed or not current(plan, found, store):
                     _write(plan, found, store, limited=limit is not None)
                 break
             except CorruptArtifactError as corrupt:
@@ -161,7 +161,7 @@ def _set_aside(store: Store) -> Iterator[str]:
             yield key
 
 
-def _current(plan: Plan, found: list[State], store: Store) -> bool:
+def current(plan: Plan, found: list[State], store: Store) -> bool:
     """Whether the cube on disk is whole, and of just these results."""
     seal = {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")}
     return bool(store.get("cube.json") == seal)

@@ -34,6 +34,7 @@ COMMANDS = (
     "query",
     "import",
     "compare",
+    "export",
     "list",
     "schema",
     "new",

