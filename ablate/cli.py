@@ -180,6 +180,14 @@ def table(
     _print(table_of(folder, kind, format))
 
 
+@app.command(epilog="Example: ablate report runs/shift_vs_selector")
+def report(folder: Dir) -> None:
+    """Write report.html, one page without network: verdict, tables, figures, hashes, and a browser of samples."""
+    from ablate.report import opened, write
+
+    typer.echo(f"report  {write(opened(folder))}")
+
+
 @app.command(
     epilog="Example: ablate query runs/shift_vs_selector --where selector=first --by label_shift --value risk_delta"
 )
@@ -252,6 +260,8 @@ def _closing(ran: Ran) -> str:
     out.append((ran.folder / "summary.txt").read_text(encoding="utf-8"))
     tables = [ran.folder / "tables" / f"{kind}.md" for kind in ("isolate", "methods", "fixed")]
     out += [f"table   {table}" for table in tables if table.is_file()][:1]
+    report = ran.folder / "report.html"
+    out.append(f"report  {report}" if not ran.unreported else f"no report: {ran.unreported}; `ablate report` tries again")
     out.append(f"cube    {ran.folder / 'cube.zarr'}")
     out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
     out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []

@@ -240,6 +240,14 @@ def _each_count(row: Row) -> str:
     return " / ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
 
 
+def _controls() -> list[Column]:
+    return [
+        Column("control", lambda row: str(row["control"]).replace("_", " ")),
+        Column("effect, pp", _effect("effect_pp")),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
+
+
 def _acceptance() -> list[Column]:
     return [
         Column("world", lambda row: str(row["world"])),
@@ -300,6 +308,7 @@ _LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
     "capability_pp": _methods,
     "calibrated": _organism_rows,
     "allowed_low": _acceptance,
+    "control": _controls,
 }
 """The layout of a frame by the column that only it has."""
 
@@ -309,6 +318,7 @@ _FIRST = {
     "term": "term",
     "removed_pp": "method",
     "capability_pp": "method",
+    "control": "control",
 }
 """The first column of a layout's own; those before it are settings of other factors."""
 
