@@ -188,6 +188,27 @@ def report(folder: Dir) -> None:
     typer.echo(f"report  {write(opened(folder))}")
 
 
+@app.command(epilog="Example: ablate view runs/shift_vs_selector --open")
+def view(
+    folder: Dir,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be reached by others.")] = False,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
+) -> None:
+    """Serve the report to this machine, while the study runs too: the page follows the runs as they land."""
+    from ablate.view import server
+
+    with server(folder, host=host, port=port, allow_remote=allow_remote) as serving:
+        typer.echo(f"{serving.url}  (Ctrl-C ends)")
+        if open_:
+            typer.launch(serving.url)
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended", err=True)
+
+
 @app.command(
     epilog="Example: ablate query runs/shift_vs_selector --where selector=first --by label_shift --value risk_delta"
 )
@@ -261,7 +282,9 @@ def _closing(ran: Ran) -> str:
     tables = [ran.folder / "tables" / f"{kind}.md" for kind in ("isolate", "methods", "fixed")]
     out += [f"table   {table}" for table in tables if table.is_file()][:1]
     report = ran.folder / "report.html"
-    out.append(f"report  {report}" if not ran.unreported else f"no report: {ran.unreported}; `ablate report` tries again")
+    out.append(
+        f"report  {report}" if not ran.unreported else f"no report: {ran.unreported}; `ablate report` tries again"
+    )
     out.append(f"cube    {ran.folder / 'cube.zarr'}")
     out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
     out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []

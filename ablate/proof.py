@@ -66,7 +66,9 @@ def _claims(frame: pd.DataFrame, varying: list[str]) -> list[tuple[bool, str]]:
     claims = []
     if len(own := frame[frame["key_organism"] != ""]):
         holds, of = _one_each(own, "key_organism", ["organism"])
-        claims.append((holds, f"All runs of an organism start from one adapter ({of} organisms, {count(len(own), 'run')})."))
+        claims.append(
+            (holds, f"All runs of an organism start from one adapter ({of} organisms, {count(len(own), 'run')}).")
+        )
     if "selector" in varying and len(own := frame[frame["key_pool"] != ""]):
         holds, of = _one_each(own, "key_pool", [dim for dim in varying if dim != "selector"])
         pools = f"{count(own['key_pool'].nunique(), 'pool')} for {count(len(own), 'run')}"
@@ -75,7 +77,9 @@ def _claims(frame: pd.DataFrame, varying: list[str]) -> list[tuple[bool, str]]:
         holds, of = _one_each(own, "key_train", [*(dim for dim in varying if dim not in LABELING), "key_labels"])
         aliased = count(int((own["status"] == "aliased").sum()), "run")
         trainings = count(own["key_train"].nunique(), "training")
-        claims.append((holds, f"Identical labels are trained on once ({of} sets of labels, {trainings}, {aliased} aliased)."))
+        claims.append(
+            (holds, f"Identical labels are trained on once ({of} sets of labels, {trainings}, {aliased} aliased).")
+        )
     return claims
 
 

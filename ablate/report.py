@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ablate import cube
 from ablate.effects import caption
 from ablate.effects.words import count
-from ablate.errors import StudyError
 from ablate.findings import KINDS, OF_METHODS, Findings, find
 from ablate.options import Analysis
 from ablate.plan import Plan, compile_study
@@ -92,7 +91,10 @@ def page(source: Source, draw: Draw = undrawn, *, version: str = "") -> str:
 def _page(source: Source, draw: Draw) -> Page:
     tree, found = source.tree, source.found
     attrs, facts = tree.attrs, caption(tree)
-    shown = {kind: Table(kind, frame, None if kind in ("organisms", "controls") else facts) for kind, frame in found.frames.items()}
+    shown = {
+        kind: Table(kind, frame, None if kind in ("organisms", "controls") else facts)
+        for kind, frame in found.frames.items()
+    }
     of_methods = METHOD_NAME in map(str, tree.dims)
     main = [shown[kind] for kind in (("isolate", "methods") if of_methods else ("fixed",)) if kind in shown]
     rest = [kind for kind in KINDS if kind in shown and kind not in ("organisms", *(own.kind for own in main))]
@@ -137,7 +139,9 @@ def _progress(source: Source) -> Progress:
 def _provenance(attrs: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [("study", " ".join(str(attrs[name]) for name in ("name", "digest") if name in attrs))]
     for model in attrs.get("models") or ():
-        rows.append((f"model {model.get('name', '')}".strip(), ", ".join(f"{k} {v}" for k, v in model.items() if k != "name")))
+        rows.append(
+            (f"model {model.get('name', '')}".strip(), ", ".join(f"{k} {v}" for k, v in model.items() if k != "name"))
+        )
     if "evaluation" in attrs:
         rows.append(("evaluation", str(attrs["evaluation"])))
     if attrs.get("seeds"):

@@ -65,9 +65,7 @@ class _Reader:
 
     def __init__(self, plan: Plan, store: Store, found: Sequence[State], longest: int) -> None:
         self.plan, self.store, self.longest = plan, store, longest
-        self.dims = [
-            axis.dim for axis in plan.axes if len(axis.levels) > 1 or axis.dim in ("label_shift", "selector")
-        ]
+        self.dims = [axis.dim for axis in plan.axes if len(axis.levels) > 1 or axis.dim in ("label_shift", "selector")]
         self.pools: list[Json] = []
         self.evaluations: list[Json] = []
         step = math.ceil(len(plan.cells) / len(plan.study.options.seeds) / RUNS)
@@ -247,7 +245,7 @@ def _ranked(records: Records, room: int) -> tuple[list[Json], int]:
 
 
 def _fitting(ranked: Sequence[Sequence[Json]], room: int) -> list[Json]:
-    """The first prompt of every organism, then the second, until the next does not fit; those of an organism together."""
+    """The first prompt of every organism, then the second, until one does not fit; those of an organism together."""
     turns = (own[rank] for rank in range(max(map(len, ranked), default=0)) for own in ranked if rank < len(own))
     taken = []
     for record in turns:

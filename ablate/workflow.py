@@ -91,7 +91,9 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
         unreported = _report(store, source)
     counts: Counter[str] = Counter(state.status for state in found[: len(plan.cells)])
     failed = [state for state in found if state.status in ("failed", "blocked")]
-    return Ran(folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed), unreported)
+    return Ran(
+        folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed), unreported
+    )
 
 
 def cube_in_memory(study: Study) -> xr.DataTree:

@@ -176,7 +176,10 @@ def _table(table: Table) -> str:
     """The table in a container of its own that scrolls, reachable by keyboard."""
     frame = table.frame
     if len(frame) > ROWS:
-        notes = [*frame.attrs.get("notes", []), f"the first {ROWS} of {len(frame)} rows; tables/{table.kind}.csv has all"]
+        notes = [
+            *frame.attrs.get("notes", []),
+            f"the first {ROWS} of {len(frame)} rows; tables/{table.kind}.csv has all",
+        ]
         attrs, frame = frame.attrs, frame.head(ROWS).copy()
         frame.attrs = {**attrs, "notes": notes}
     opened = f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {table.title}">\n<table>'
@@ -212,7 +215,7 @@ def _asset(name: str) -> str:
 def _markup(html: str) -> Any:
     from markupsafe import Markup
 
-    return Markup(html)  # noqa: S704 - made by this module and `render`, which escape
+    return Markup(html)
 
 
 @cache

@@ -347,6 +347,7 @@
     scrollTo(left, top);
   };
   const follow = async () => {
+    if (document.hidden) { setTimeout(follow, EVERY_MS); return; }
     const live = document.getElementById("live");
     try {
       const answer = await (await fetch("version", { cache: "no-store" })).json();
