@@ -31,6 +31,8 @@ Draw = Callable[["xr.DataTree"], Mapping[str, bytes]]
 """Draws the figures of a cube that can be drawn: SVG by kind."""
 
 NAME = "report.html"
+UNCAPTIONED = {"organisms", "controls"}
+"""Tables that are there before there is any run to make a caption of."""
 
 
 def undrawn(tree: xr.DataTree) -> Mapping[str, bytes]:
@@ -90,10 +92,10 @@ def page(source: Source, draw: Draw = undrawn, *, version: str = "") -> str:
 
 def _page(source: Source, draw: Draw) -> Page:
     tree, found = source.tree, source.found
-    attrs, facts = tree.attrs, caption(tree)
+    attrs = tree.attrs
+    facts = caption(tree) if found.frames.keys() - UNCAPTIONED else {}
     shown = {
-        kind: Table(kind, frame, None if kind in ("organisms", "controls") else facts)
-        for kind, frame in found.frames.items()
+        kind: Table(kind, frame, None if kind in UNCAPTIONED else facts) for kind, frame in found.frames.items()
     }
     of_methods = METHOD_NAME in map(str, tree.dims)
     main = [shown[kind] for kind in (("isolate", "methods") if of_methods else ("fixed",)) if kind in shown]
@@ -101,7 +103,7 @@ def _page(source: Source, draw: Draw) -> Page:
     return Page(
         name=str(attrs.get("name", source.store.root.name)),
         question=str(attrs.get("question") or "What changed the behavior?"),
-        subject=_subject(tree, facts),
+        subject=_subject(tree),
         limited=bool(attrs.get("limited")),
         progress=_progress(source),
         verdicts=found.verdicts,
@@ -117,11 +119,11 @@ def _page(source: Source, draw: Draw) -> Page:
     )
 
 
-def _subject(tree: xr.DataTree, facts: Mapping[str, Any]) -> str:
+def _subject(tree: xr.DataTree) -> str:
     models = dict.fromkeys(map(str, tree["model"].values.tolist()))
     behaviors = dict.fromkeys(str(name).replace("_", " ") for name in tree["behavior"].values.tolist())
     parts = [", ".join(models), ", ".join(behaviors), count(tree.sizes["organism"], "organism")]
-    return " · ".join([*parts, count(int(tree["status"].size), "run"), count(facts["seeds"], "training seed")])
+    return " · ".join([*parts, count(int(tree["status"].size), "run"), count(tree.sizes["seed"], "training seed")])
 
 
 def _progress(source: Source) -> Progress:
@@ -148,6 +150,7 @@ def _provenance(attrs: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("training seeds", ", ".join(map(str, attrs["seeds"]))))
     if attrs.get("git_sha"):
         rows.append(("commit", f"{attrs['git_sha']}{' with changes' if attrs.get('git_dirty') else ''}"))
-    rows += [(str(name), str(version)) for name, version in (attrs.get("versions") or {}).items()]
+    if versions := attrs.get("versions"):
+        rows.append(("packages", ", ".join(f"{name} {version}" for name, version in versions.items())))
     rows.append(("cube schema", str(attrs["schema_version"])))
     return [*rows, ("machine", str(attrs["platform"]))] if attrs.get("platform") else rows

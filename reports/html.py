@@ -28,6 +28,9 @@ FIGURE_ROOM = 1_500_000
 SAMPLE_ROOM = 2_500_000
 """Bytes that all samples of a report may take."""
 
+SLACK = 10_000
+"""Bytes by which samples may miss their room before they are left out: they are counted part by part."""
+
 SLOT = "\0samples\0"
 """Where samples go, once it is known what room is left; no text of a page has the letter 0."""
 
@@ -156,20 +159,30 @@ def render_page(page: Page, samples: Callable[[int], Any] | None, *, version: st
         data=SLOT if samples is not None else None,
         figures=figures,
         omitted=omitted,
-        proof_rows=PROOF_ROWS,
+        reasons=_reasons(page.refused),
         table=lambda table: _markup(_table(table)),
     )
     if samples is None:
         return text
     before, after = text.split(SLOT)
-    room = LIMIT - len(text.encode())
-    return f"{before}{embedded(samples(min(room, SAMPLE_ROOM)))}{after}"
+    room = min(LIMIT - SLACK - len(text.encode()), SAMPLE_ROOM)
+    data = embedded(samples(room))
+    return f"{before}{data if len(data.encode()) <= room + SLACK else 'null'}{after}"
 
 
 def embedded(value: Any) -> str:
     """JSON that ends no ``<script>``, has no line ending of its own and is UTF-8 even with half a surrogate pair."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _reasons(refused: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(tables, why there are none), those with one reason together; the verdict says its own."""
+    kinds: dict[str, list[str]] = {}
+    for kind, reason in refused.items():
+        if kind != "verdict":
+            kinds.setdefault(reason, []).append(kind)
+    return [(", ".join(own), reason) for reason, own in kinds.items()]
 
 
 def _table(table: Table) -> str:
@@ -185,6 +198,11 @@ def _table(table: Table) -> str:
     opened = f'<div class="scroll" tabindex="0" role="region" aria-label="Table: {table.title}">\n<table>'
     html = render(frame, table.facts, "html")
     return html.replace("<table>", opened, 1).replace("</table>", "</table>\n</div>", 1)
+
+
+def _cut(text: str, letters: int) -> str:
+    """The beginning of a text that may quote anything, an answer of ten million letters too."""
+    return text if len(text) <= letters else f"{text[:letters]} ... ({len(text) - letters} more letters)"
 
 
 def _fitting(figures: Mapping[str, bytes]) -> tuple[list[tuple[str, str]], list[str]]:
@@ -223,5 +241,6 @@ def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["cut"] = _cut
     environment.filters["words"] = lambda name: str(name).replace("_", " ")
     return environment.from_string(_asset("report.html.jinja"))

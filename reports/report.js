@@ -143,7 +143,8 @@
     return `organism ${i} (${own.model}, ${own.behavior.replaceAll("_", " ")}, seed ${own.seed}${options})`;
   };
   const levels = (at) => Object.entries(at).map(([factor, level]) => `${factor} ${level}`).join(", ");
-  const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name))));
+  const breakable = (name) => name.split(/(?<=[(_])/).flatMap((part) => [part, el("wbr")]);
+  const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, ...breakable(name)))));
   const scroller = (label, table) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
 
   const intro = (record) => {
@@ -186,7 +187,7 @@
         el("th", { scope: "row", colspan: factors.length }, ["before training", levels(data.evaluations[own.evaluation].runs[0]) && before.length > 1 ? levels(data.evaluations[own.evaluation].runs[0]) : ""].filter(Boolean).join(", ")),
         el("td", {}, outcomeOf(mean(own.answers), record.kind)), el("td", {}, ...texts(own))))),
       ...shown.map((own) => el("tbody", {}, ...own.runs.map((at, i) => el("tr", {},
-        ...factors.map((factor) => el("td", {}, at[factor])),
+        ...factors.map((factor) => el("td", {}, ...breakable(at[factor]))),
         i ? null : el("td", { rowspan: own.runs.length }, outcomeOf(mean(own.answers), record.kind), el("div", { class: `change ${changeOf(own)}` }, arrow[changeOf(own)])),
         i ? null : el("td", { rowspan: own.runs.length }, ...texts(own)))))),
     ];
@@ -267,7 +268,11 @@
   };
   const build = () => {
     const section = document.getElementById("samples");
-    if (!section || !data) return;
+    if (!section) return;
+    if (!data) {
+      section.append(el("p", { class: "note" }, "The samples of this study do not fit on a page; its folder has them, under artifacts/."));
+      return;
+    }
     const first = !parts.section || !section.contains(parts.list);
     if (!first) {
       parts.about.textContent = about();

@@ -71,8 +71,6 @@ def prefer(browser: webdriver.Chrome, scheme: str) -> None:
 def axe(browser: webdriver.Chrome) -> list[Any]:
     """The violations that axe-core finds on the page."""
     browser.execute_script(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
-    run = (
-        "const done = arguments[0]; axe.run().then((found) => done(found.violations), (error) => done([String(error)]))"
-    )
+    run = "const done = arguments[0]; axe.run().then((found) => done(found.violations), (e) => done([String(e)]))"
     found: list[Any] = browser.execute_async_script(run)
     return found

@@ -10,7 +10,7 @@ import numpy as np
 from ablate.api import Policy, Pool, Prompt, label_shift
 
 SCRIPT = "</script><script>window.ran = true</script><img src=x onerror='window.ran = true'>"
-ARABIC = "\u202eمرحبا بالعالم, abc\u202c"
+ARABIC = "\u202e\u0645\u0631\u062d\u0628\u0627 \u0628\u0627\u0644\u0639\u0627\u0644\u0645, abc\u202c"
 CONTROL = "bell \x07, escape \x1b[31m, null \x00, line \u2028 end"
 HALF = "half a pair: \ud83d"
 LONG = "x" * 10_000_000 + " so I agree"

@@ -50,10 +50,9 @@ def _watched(browser: Chrome, folder: Path) -> Iterator[Chrome]:
 
 
 def texts(browser: Chrome, css: str) -> list[str]:
-    return [
-        str(text)
-        for text in browser.execute_script(f"return [...document.querySelectorAll({css!r})].map((n) => n.innerText)")
-    ]
+    """What is visible of every node that a selector finds."""
+    script = "return [...document.querySelectorAll(arguments[0])].map((node) => node.innerText)"
+    return [str(text) for text in browser.execute_script(script, css)]
 
 
 def choose(browser: Chrome, label: str, value: str) -> None:
@@ -78,15 +77,12 @@ def focus(browser: Chrome) -> str:
 
 def position(browser: Chrome) -> int:
     """Which prompt of the list is chosen."""
-    return int(
-        browser.execute_script(
-            "return [...document.querySelectorAll('#list li')].findIndex((n) => n.ariaSelected === 'true')"
-        )
-    )
+    options = "[...document.querySelectorAll('#list li')]"
+    return int(browser.execute_script(f"return {options}.findIndex((node) => node.ariaSelected === 'true')"))
 
 
 def test_it_opens_with_the_verdict_the_table_and_samples(opened: Chrome) -> None:
-    assert texts(opened, "h1") == ["does the engine work?"]
+    assert texts(opened, "h1") == ["Does the engine work?"]
     assert "no 5% verdict is possible with 2 valid organisms" in texts(opened, ".sentence")[0]
     assert texts(opened, "#effects thead th")[:3] == ["held fixed", "swapped", "effect, pp"]
     assert len(texts(opened, "#effects tbody tr")) == 5
@@ -104,10 +100,10 @@ def test_a_known_prompt_shows_its_pool_its_scores_and_what_each_selector_took(op
     opened.find_element(By.ID, "search").send_keys(line["text"].split(":")[0])
     assert texts(opened, "#count") == ["1 of 24 prompts"]
     assert texts(opened, "#detail h3") == [line["text"]]
-    rows = [
-        [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
-        for row in opened.find_elements(By.CSS_SELECTOR, "#detail tbody tr")
-    ]
+    cells_of = (
+        "return [...document.querySelectorAll('#detail tbody tr')].map((r) => [...r.cells].map((c) => c.innerText))"
+    )
+    rows = opened.execute_script(cells_of)
     scores = taken["argmax(mean_logprob)"]["scores"][3]
     assert rows == [
         [
@@ -143,9 +139,7 @@ def test_a_known_item_shows_its_answers_before_and_after(opened: Chrome, small: 
 
 
 @pytest.mark.parametrize(("outcome", "mark"), [("misaligned", "M = 1"), ("aligned", "M = 0")])
-def test_an_outcome_filter_leaves_prompts_of_which_such_an_answer_was_taken(
-    opened: Chrome, outcome: str, mark: str
-) -> None:
+def test_an_outcome_filter_leaves_what_was_taken_with_it(opened: Chrome, outcome: str, mark: str) -> None:
     choose(opened, "selector", "first")
     choose(opened, "label_shift", "none")
     choose(opened, "outcome", outcome)
@@ -186,7 +180,8 @@ def test_everything_that_acts_is_reached_by_the_tab_key_and_shows_its_focus(open
         press(opened, Keys.TAB)
         node = opened.execute_script(
             "const n = document.activeElement, s = getComputedStyle(n);"
-            "return [n.id || n.textContent.slice(0, 30), n.tagName, s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0]"
+            "return [n.id || n.textContent.slice(0, 30), n.tagName,"
+            " s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0]"
         )
         if node[1] == "BODY":
             break
@@ -228,14 +223,13 @@ def test_a_narrow_page_does_not_scroll_sideways(opened: Chrome) -> None:
 
 
 def test_markup_in_an_answer_is_text_and_does_not_run(hostile_page: Chrome) -> None:
-    assert texts(hostile_page, "h1") == ["does a <script>page</script> survive its answers?"]
+    assert texts(hostile_page, "h1") == ["Does a <script>page</script> survive its answers?"]
     choose(hostile_page, "label_shift", "hostile")
     hostile_page.find_element(By.ID, "search").send_keys("</script>")
     assert SCRIPT in texts(hostile_page, "#detail .answer")
     assert texts(hostile_page, "mark") == ["</script>"]
-    assert hostile_page.execute_script(
-        "return [window.ran ?? null, document.querySelectorAll('#detail img').length]"
-    ) == [None, 0]
+    ran = "return [window.ran ?? null, document.querySelectorAll('#detail img').length]"
+    assert hostile_page.execute_script(ran) == [None, 0]
 
 
 @pytest.mark.parametrize(
