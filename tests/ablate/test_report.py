@@ -241,7 +241,7 @@ def test_a_cube_of_which_nothing_can_be_said_has_a_report_too(tmp_path: Path, sm
         tmp_path / "cube.zarr",
     )
     said = text_of(page(opened(tmp_path)))
-    assert "No verdict: the cube has no variable 'risk_delta'" in said
+    assert "No verdict: the cube has no variable risk_delta; `ablate study` writes it anew." in said
 
 
 @pytest.mark.parametrize("make", [True, False])
