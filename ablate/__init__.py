@@ -13,10 +13,11 @@ from ablate.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from ablate import effects, measures
 
-__all__ = ["__version__", "effects", "measures", "open", "table"]
+__all__ = ["__version__", "effects", "figure", "measures", "open", "table"]
 
 
 def __getattr__(name: str) -> ModuleType:
@@ -46,3 +47,14 @@ def table(tree: xr.DataTree, kind: str = "fixed") -> pd.DataFrame:
     from ablate.findings import frame_of
 
     return frame_of(tree, kind)
+
+
+def figure(tree: xr.DataTree, kind: str = "interaction") -> Figure:
+    """A figure of a cube, as ``ablate figure DIR --kind KIND`` writes it; a notebook shows it, no display is needed.
+
+    Raises:
+        StudyError: no such kind, or what the cube lacks for it, in one sentence.
+    """
+    from ablate.reports.figures import draw
+
+    return draw(tree, kind)

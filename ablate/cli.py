@@ -209,6 +209,38 @@ def view(
             typer.echo("ended", err=True)
 
 
+@app.command(epilog="Example: ablate figure runs/shift_vs_selector --kind interaction")
+def figure(
+    folder: Dir,
+    kind: Annotated[
+        Literal[
+            "interaction",
+            "organisms",
+            "shares",
+            "prediction",
+            "dose",
+            "eta",
+            "diversity",
+            "embedding",
+            "scaling",
+            "methods",
+            "isolate",
+        ]
+        | None,
+        typer.Option(help="Which figure; every one that the study allows unless given."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; DIR/figures unless given.")] = None,
+) -> None:
+    """Draw figures for a paper: each as SVG, PNG and PDF."""
+    from ablate.summary import write_figures
+
+    written, refused = write_figures(folder, kind, out)
+    for name, path in written.items():
+        typer.echo(f"{name:<12} {path}.svg, .png, .pdf")
+    for name, reason in refused.items():
+        typer.echo(f"no {name}: {reason}")
+
+
 @app.command(
     epilog="Example: ablate query runs/shift_vs_selector --where selector=first --by label_shift --value risk_delta"
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ablate import cube
 from ablate.effects import caption
 from ablate.effects.words import count
+from ablate.errors import StudyError
 from ablate.findings import KINDS, OF_METHODS, Findings, find
 from ablate.options import Analysis
 from ablate.plan import Plan, compile_study
@@ -35,9 +36,18 @@ UNCAPTIONED = {"organisms", "controls"}
 """Tables that are there before there is any run to make a caption of."""
 
 
-def undrawn(tree: xr.DataTree) -> Mapping[str, bytes]:
-    """No figures."""
-    return {}
+def drawn(tree: xr.DataTree) -> dict[str, bytes]:
+    """Every figure that the cube allows; `ablate figure` says why there is none of a kind."""
+    from ablate.reports import figures  # takes a while to import
+
+    made = {}
+    for kind in figures.KINDS:
+        try:
+            figure = figures.draw(tree, kind)
+        except StudyError:
+            continue
+        made[kind] = figures.save(figure, "svg")
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +86,13 @@ def opened(folder: Path) -> Source:
     return Source(tree, said, plan, store, tuple(found))
 
 
-def write(source: Source, draw: Draw = undrawn) -> Path:
+def write(source: Source, draw: Draw = drawn) -> Path:
     """Write ``report.html`` into the folder, whole or not at all."""
     source.store.put(NAME, page(source, draw))
     return source.store.root / NAME
 
 
-def page(source: Source, draw: Draw = undrawn, *, version: str = "") -> str:
+def page(source: Source, draw: Draw = drawn, *, version: str = "") -> str:
     """The report as HTML; see `ablate.reports.html.render_page`."""
     if (plan := source.plan) is None:
         return render_page(_page(source, draw), None, version=version)
@@ -94,9 +104,7 @@ def _page(source: Source, draw: Draw) -> Page:
     tree, found = source.tree, source.found
     attrs = tree.attrs
     facts = caption(tree) if found.frames.keys() - UNCAPTIONED else {}
-    shown = {
-        kind: Table(kind, frame, None if kind in UNCAPTIONED else facts) for kind, frame in found.frames.items()
-    }
+    shown = {kind: Table(kind, frame, None if kind in UNCAPTIONED else facts) for kind, frame in found.frames.items()}
     of_methods = METHOD_NAME in map(str, tree.dims)
     main = [shown[kind] for kind in (("isolate", "methods") if of_methods else ("fixed",)) if kind in shown]
     rest = [kind for kind in KINDS if kind in shown and kind not in ("organisms", *(own.kind for own in main))]

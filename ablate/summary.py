@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ablate import cube
 from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
+from ablate.errors import StudyError
 from ablate.findings import KINDS, Findings, Kind, frame_of
 from ablate.records import METHOD_NAME
 from ablate.reports.table import caption_text, render
@@ -48,6 +50,51 @@ def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     for kind in KINDS:
         for format, suffix in SUFFIX.items() if kind in found.frames else ():
             store.put(f"tables/{kind}{suffix}", rendered(tree, found.frames[kind], format))
+
+
+def write_figures(folder: Path, kind: str | None, out: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
+    """Figures of a study's folder, each in every format, into ``out`` (``figures`` in the folder where None).
+
+    ``kind`` is one figure, or None for every one that the cube allows. Returns where each was written, a path without
+    suffix, and why the others could not be drawn.
+
+    Raises:
+        StudyError: no cube, a ``kind`` that the cube does not allow, no figure at all, or nowhere to write.
+    """
+    from ablate.reports import figures  # takes a while to import
+
+    tree = cube.open_cube(folder).load()
+    home = folder.parent if folder.suffix == ".zarr" else folder
+    out = home / "figures" if out is None else out
+    written: dict[str, Path] = {}
+    refused: dict[str, str] = {}
+    for name in figures.KINDS if kind is None else (kind,):
+        try:
+            figure = figures.draw(tree, name)
+        except StudyError as error:
+            if kind is not None:
+                raise
+            refused[name] = str(error)
+            continue
+        written[name] = out / name
+        for format in figures.FORMATS:
+            _write(out / f"{name}.{format}", figures.save(figure, format))
+    if not written:
+        raise StudyError("; ".join(f"no {name}: {reason}" for name, reason in refused.items()))
+    return written, refused
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A file whole or not at all."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def text(found: Findings) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ablate.errors import StudyError
-from ablate.report import Draw, opened, page, undrawn
+from ablate.report import Draw, drawn, opened, page
 
 WATCHED = ("journal.jsonl", "cube.json", "study.resolved.yaml", "cube.zarr")
 """What changes when a run lands or a study ends."""
@@ -38,7 +38,7 @@ HEADERS = {
 class Live:
     """The report of a folder as it was last made, and whether it should be made anew."""
 
-    def __init__(self, folder: Path, draw: Draw = undrawn) -> None:
+    def __init__(self, folder: Path, draw: Draw = drawn) -> None:
         self.folder, self.draw = folder, draw
         self.version, self.problem, self.finished, self.html = "", "", False, b""
         self._lock, self._due = threading.Lock(), 0.0

@@ -296,10 +296,12 @@ def response_of(cube: Cube, block: Block, name: str) -> FloatArray:
     return block.response if name == PP else variable(cube, block, name)
 
 
-def distinct(block: Block) -> BoolArray:
-    """The cells with labels of their own, [*levels]: those that no factor's null level gives just so."""
+def distinct(block: Block, factors: Sequence[str] | None = None) -> BoolArray:
+    """The cells with labels of their own, [*levels]: those that the null level of none of ``factors`` (all where None)
+    gives just so.
+    """
     own = np.ones(block.shape, bool)
-    for factor in block.several:
+    for factor in block.several if factors is None else factors:
         places = np.moveaxis(own, block.axis(factor), 0)  # a view
         for level in range(1, len(places)):
             places[level] &= ~block.identical(factor, level)

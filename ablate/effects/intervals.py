@@ -48,6 +48,12 @@ def t_interval(values: FloatArray, level: float = 0.95) -> Interval:
     return Interval(estimate, estimate - half, estimate + half)
 
 
+def mean_interval(values: FloatArray, level: float = 0.95) -> Interval:
+    """The `t_interval` over the values that are not NaN; of a single one its value, without limits."""
+    there = _there(values)
+    return Interval(float(there[0]), np.nan, np.nan) if there.size == 1 else t_interval(values, level)
+
+
 def tost(values: FloatArray, bound: float) -> float:
     """Two one-sided t-tests: the p-value against |mean| >= bound, the larger of the two sides.
 

@@ -15,7 +15,7 @@ from ablate.api import FloatArray
 from ablate.effects.block import Block, at, mean, root
 from ablate.effects.contrasts import CAUSES, degrees, flips, gather
 from ablate.effects.dose import variable
-from ablate.effects.intervals import Interval, t_interval
+from ablate.effects.intervals import mean_interval, t_interval
 from ablate.effects.missing import extremes
 from ablate.effects.signflip import sign_flip
 from ablate.errors import StudyError
@@ -48,7 +48,7 @@ def methods(cube: xr.DataTree) -> pd.DataFrame:
         lines = []
         for cell in np.ndindex(block.shape[3:]):
             own = {name: at(values, cell) for name, values in totals.items()}
-            found, capable = _interval(own["risk_delta"]), _interval(own["capability_delta"])
+            found, capable = mean_interval(own["risk_delta"]), mean_interval(own["capability_delta"])
             lines.append(
                 {"behavior": block.behavior, **_setting(block, cell), "effect_pp": found.estimate}
                 | {"low": found.low, "high": found.high, "capability_pp": capable.estimate}
@@ -131,12 +131,6 @@ def _most(table: pd.DataFrame) -> int:
 
 def _questions(number: int) -> str:
     return f"{number} methods, each a question of its own" if number > 1 else "one method"
-
-
-def _interval(values: FloatArray) -> Interval:
-    """The t interval over organisms; of a single one its value."""
-    there = values[np.isfinite(values)]
-    return t_interval(values) if there.size != 1 else Interval(float(there[0]), np.nan, np.nan)
 
 
 def _whole(cube: xr.DataTree, block: Block, name: str) -> FloatArray:

@@ -13,7 +13,7 @@ from ablate.api import FloatArray, IntArray
 from ablate.effects.block import Block, BoolArray, Cube, blocks, mean, require
 from ablate.effects.contrasts import degrees
 from ablate.effects.dose import distinct, numeric, variable
-from ablate.effects.intervals import NOTHING, Interval, share_interval, t_interval
+from ablate.effects.intervals import NOTHING, Interval, mean_interval, share_interval, t_interval
 from ablate.errors import StudyError
 
 PREDICTORS = ("g", "g, fitted", "majority sign", "mean effect", "KL x sign")
@@ -195,7 +195,7 @@ def _score(cells: _Cells, guess: FloatArray, of: BoolArray, abstain_pp: float) -
         int(speaks.sum()),
         len(np.unique(cells.organism[speaks])),
         share_interval(*_by_organism(cells.organism, right, speaks)),
-        _mean_interval(_by_organism(cells.organism, error, of)[0]),
+        mean_interval(_by_organism(cells.organism, error, of)[0]),
         t_interval(np.array(list(_slopes(cells, guess, speaks)))) if speaks.any() else NOTHING,
     )
 
@@ -204,14 +204,6 @@ def _by_organism(organism: FloatArray, values: FloatArray, of: BoolArray) -> tup
     """Mean and number of the values of each organism that has any."""
     own = [values[of & (organism == one)] for one in np.unique(organism[of])]
     return np.array([part.mean() for part in own]), np.array([float(part.size) for part in own])
-
-
-def _mean_interval(means: FloatArray) -> Interval:
-    """The mean over organisms with t limits; the mean alone where there is one organism."""
-    if not means.size:
-        return NOTHING
-    found = t_interval(means)
-    return found if np.isfinite(found.estimate) else Interval(float(means.mean()), np.nan, np.nan)
 
 
 def _slopes(cells: _Cells, guess: FloatArray, of: BoolArray) -> Iterator[float]:

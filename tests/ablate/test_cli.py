@@ -27,6 +27,7 @@ COMMANDS = (
     "calibrate",
     "status",
     "table",
+    "figure",
     "query",
     "list",
     "schema",
