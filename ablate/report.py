@@ -28,25 +28,26 @@ from ablate.study import loads
 if TYPE_CHECKING:
     import xarray as xr
 
-Draw = Callable[["xr.DataTree"], Mapping[str, bytes]]
-"""Draws the figures of a cube that can be drawn: SVG by kind."""
+Draw = Callable[["xr.DataTree"], Mapping[str, bytes | str]]
+"""Draws the figures of a cube that can be drawn: SVG by kind, or what went wrong with it in words."""
 
 NAME = "report.html"
 UNCAPTIONED = {"organisms", "controls"}
 """Tables that are there before there is any run to make a caption of."""
 
 
-def drawn(tree: xr.DataTree) -> dict[str, bytes]:
+def drawn(tree: xr.DataTree) -> dict[str, bytes | str]:
     """Every figure that the cube allows; `ablate figure` says why there is none of a kind."""
     from ablate.reports import figures  # takes a while to import
 
-    made = {}
+    made: dict[str, bytes | str] = {}
     for kind in figures.KINDS:
         try:
-            figure = figures.draw(tree, kind)
+            made[kind] = figures.save(figures.draw(tree, kind), "svg")
         except StudyError:
             continue
-        made[kind] = figures.save(figure, "svg")
+        except Exception as error:  # one broken figure costs no report, and the report says so
+            made[kind] = f"{type(error).__name__}: {error}"
     return made
 
 
@@ -102,7 +103,7 @@ def page(source: Source, draw: Draw = drawn, *, version: str = "") -> str:
 
 def _page(source: Source, draw: Draw) -> Page:
     tree, found = source.tree, source.found
-    attrs = tree.attrs
+    attrs, figures = tree.attrs, draw(tree)
     facts = caption(tree) if found.frames.keys() - UNCAPTIONED else {}
     shown = {kind: Table(kind, frame, None if kind in UNCAPTIONED else facts) for kind, frame in found.frames.items()}
     of_methods = METHOD_NAME in map(str, tree.dims)
@@ -120,7 +121,8 @@ def _page(source: Source, draw: Draw) -> Page:
         controls=shown.get("controls"),
         organisms=shown.get("organisms"),
         tables=[shown[kind] for kind in rest],
-        figures=draw(tree),
+        figures={kind: figure for kind, figure in figures.items() if isinstance(figure, bytes)},
+        undrawn={kind: fault for kind, fault in figures.items() if isinstance(fault, str)},
         proof=proof(tree),
         provenance=_provenance(attrs),
         resolved=str(attrs.get("resolved", "")),

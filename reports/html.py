@@ -105,7 +105,8 @@ class Page:
     controls: Table | None
     organisms: Table | None
     tables: Sequence[Table]
-    figures: Mapping[str, bytes]
+    figures: Mapping[str, bytes]  # SVG by kind
+    undrawn: Mapping[str, str]  # what went wrong with a figure
     proof: Proof
     provenance: Sequence[tuple[str, str]]
     resolved: str

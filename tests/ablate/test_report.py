@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -253,10 +252,22 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, make: bool) -> None
         opened(folder)
 
 
-def test_the_figures_that_are_drawn_are_shown(small: Path) -> None:
-    def draw(tree: xr.DataTree) -> Mapping[str, bytes]:
-        return {"interaction": f"<svg>{tree.attrs['name']}</svg>".encode()}
+def test_the_figures_that_the_cube_allows_are_shown(whole: Path) -> None:
+    html = html_of(whole)
+    shown = re.findall('<img src="data:image/svg.xml;base64,[^"]*" alt="Figure: ([^"]*)"', html)
+    assert shown[:3] == ["interaction", "organisms", "shares"]
+    assert "Could not be drawn" not in html
 
-    html = page(opened(small), draw)
-    assert 'alt="Figure: interaction"' in html
-    assert '<a href="#figures">' in html
+
+def test_a_figure_that_breaks_costs_no_report(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ablate.reports import figures
+
+    def draw(tree: xr.DataTree, kind: str) -> Any:
+        if kind == "shares":
+            raise ZeroDivisionError("no share")
+        raise StudyError("not in this study")
+
+    monkeypatch.setattr(figures, "draw", draw)
+    said = text_of(page(opened(small)))
+    assert "Could not be drawn: shares (ZeroDivisionError: no share)." in said
+    assert "not in this study" not in said
