@@ -169,7 +169,8 @@ def test_figures_are_images_and_those_without_room_are_named() -> None:
 def test_a_page_of_a_study_that_has_nothing_yet() -> None:
     nothing = evil_page(
         verdicts=[], main=[], controls=None, organisms=None, tables=[], figures={}, undrawn={},
-        proof=Proof([], [], [], 0), progress=Progress({"missing": 4}, [], [("pool", 1, 4)]), refused={"verdict": "why", "fixed": "why"},
+        proof=Proof([], [], [], 0), progress=Progress({"missing": 4}, [], [("pool", 1, 4)]),
+        refused={"verdict": "why", "fixed": "why"},
     )  # fmt: skip
     html = render_page(nothing, None)
     assert "0 of 4 runs have results, 4 missing." in html
