@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ablate.effects import Verdict
 from ablate.reports.table import render
@@ -39,6 +39,10 @@ ROWS = 250
 
 PROOF_ROWS = 1_000
 """Runs whose hashes are listed; the cube has all."""
+
+SIZE = re.compile(rb'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"')
+COLUMN_PX = 500
+"""A figure that is wider than this takes both columns."""
 
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff\x7f-\x9f]")
 
@@ -206,19 +210,29 @@ def _cut(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[:letters]} ... ({len(text) - letters} more letters)"
 
 
-def _fitting(figures: Mapping[str, bytes]) -> tuple[list[tuple[str, str]], list[str]]:
-    """(kind, data URI) of the SVG drawings that fit, and the kinds of those that do not.
+class _Image(NamedTuple):
+    kind: str
+    uri: str
+    width: int  # pixels of CSS
+    height: int
+    wide: bool
+
+
+def _fitting(figures: Mapping[str, bytes]) -> tuple[list[_Image], list[str]]:
+    """The SVG drawings that fit, and the kinds of those that do not.
 
     As images they can run nothing and load nothing, whatever a level's name puts into them.
     """
     shown, omitted, room = [], [], FIGURE_ROOM
     for kind, svg in figures.items():
         uri = f"data:image/svg+xml;base64,{b64encode(svg).decode()}"
-        if len(uri) <= room:
-            room -= len(uri)
-            shown.append((kind, uri))
-        else:
+        if len(uri) > room:
             omitted.append(kind)
+            continue
+        room -= len(uri)
+        size = SIZE.search(svg)
+        width, height = (round(float(points) * 4 / 3) for points in size.groups()) if size else (480, 300)
+        shown.append(_Image(kind, uri, width, height, width > COLUMN_PX))
     return shown, omitted
 
 

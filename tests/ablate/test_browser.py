@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from chromium import axe, chromium, console, needed, prefer, requests
 from hostile import ARABIC, HALF, SCRIPT
-from laboratory import study
+from laboratory import Quiet, run, study, unsynced
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from serving import serving
 
 from ablate.plan import compile_study
 from ablate.store import Store
+from ablate.workflow import label_study
 
 pytestmark = needed
 
@@ -261,3 +264,49 @@ def test_the_policy_stops_a_script_that_is_not_of_the_page(browser: Chrome, smal
     browser.get((tmp_path / "broken.html").as_uri())
     assert browser.execute_script("return window.ran ?? null") is None
     assert any("Content Security Policy" in said for said in console(browser))
+
+
+# While a study runs
+
+
+def test_a_served_page_follows_the_study_and_keeps_what_the_reader_chose(browser: Chrome, tmp_path: Path) -> None:
+    own = study(name="followed")
+    with unsynced():
+        label_study(own, tmp_path, Quiet())
+    with serving(tmp_path) as server:
+        browser.get("about:blank")
+        prefer(browser, "light")
+        console(browser)
+        requests(browser)
+        browser.get(server.url)
+        assert texts(browser, "#live") == ["live"]
+        assert texts(browser, "#progress p")[0] == "0 of 8 runs have results, 8 missing."
+        choose(browser, "organism", "1")
+        browser.find_element(By.ID, "search").send_keys("item")
+        press(browser, Keys.ESCAPE, "j", "j")
+        browser.execute_script("document.getElementById('table-organisms').open = true; scrollTo(0, 400)")
+        before = texts(browser, "#detail h3")
+        assert (position(browser), len(texts(browser, "#list li"))) == (2, 12)
+        run(own, tmp_path)
+        WebDriverWait(browser, 60).until(
+            lambda _: texts(browser, "#live") == ["finished"] and not texts(browser, "#progress")
+        )
+        assert "no 5% verdict is possible" in texts(browser, ".sentence")[0]
+        assert (position(browser), texts(browser, "#detail h3"), focus(browser)) == (2, before, "list")
+        assert browser.find_element(By.ID, "search").get_property("value") == "item"
+        assert browser.execute_script("return [document.getElementById('table-organisms').open, scrollY]") == [
+            True,
+            400,
+        ]
+        view(browser, "answers")
+        assert len(texts(browser, "#detail tbody")) > 1
+        assert console(browser) == []
+        assert {url.removeprefix(server.url) for url in requests(browser)} == {"", "version"}
+        browser.get("about:blank")
+
+
+def test_a_served_page_says_that_its_server_has_ended(browser: Chrome, small: Path) -> None:
+    with serving(small) as server:
+        browser.get(server.url)
+    WebDriverWait(browser, 60).until(lambda _: texts(browser, "#live") == ["the server has ended"])
+    browser.get("about:blank")
