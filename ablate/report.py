@@ -103,7 +103,8 @@ def page(source: Source, draw: Draw = drawn, *, version: str = "") -> str:
 
 def _page(source: Source, draw: Draw) -> Page:
     tree, found = source.tree, source.found
-    attrs, figures = tree.attrs, draw(tree)
+    attrs = {str(name): value for name, value in tree.attrs.items()}
+    figures = draw(tree)
     facts = caption(tree) if found.frames.keys() - UNCAPTIONED else {}
     shown = {kind: Table(kind, frame, None if kind in UNCAPTIONED else facts) for kind, frame in found.frames.items()}
     of_methods = METHOD_NAME in map(str, tree.dims)
@@ -130,10 +131,11 @@ def _page(source: Source, draw: Draw) -> Page:
 
 
 def _subject(tree: xr.DataTree) -> str:
-    models = dict.fromkeys(map(str, tree["model"].values.tolist()))
-    behaviors = dict.fromkeys(str(name).replace("_", " ") for name in tree["behavior"].values.tolist())
-    parts = [", ".join(models), ", ".join(behaviors), count(tree.sizes["organism"], "organism")]
-    return " · ".join([*parts, count(int(tree["status"].size), "run"), count(tree.sizes["seed"], "training seed")])
+    data = tree.to_dataset()
+    models = dict.fromkeys(map(str, data["model"].values.tolist()))
+    behaviors = dict.fromkeys(str(name).replace("_", " ") for name in data["behavior"].values.tolist())
+    parts = [", ".join(models), ", ".join(behaviors), count(data.sizes["organism"], "organism")]
+    return " · ".join([*parts, count(int(data["status"].size), "run"), count(data.sizes["seed"], "training seed")])
 
 
 def _progress(source: Source) -> Progress:

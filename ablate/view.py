@@ -91,9 +91,8 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where the page is."""
-        host, port = self.server_address[:2]
-        name = f"[{host}]" if self.address_family == socket.AF_INET6 else host
-        return f"http://{name}:{port}/"
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_port}/"
 
     def trusts(self, host: str) -> bool:
         """Whether a request may name this host. A name of somebody else's that leads here may not (DNS rebinding)."""

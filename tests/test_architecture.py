@@ -105,6 +105,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httpx": ("ablate.lm.http",),
     "optuna": ("ablate.tuning",),
     "matplotlib": ("ablate.reports",),
+    "jinja2": ("ablate.reports",),
     "ruamel": ("ablate.yamlfile",),
     "typer": ("ablate.cli",),
     "zarr": ("ablate.cube",),
