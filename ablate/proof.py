@@ -30,7 +30,8 @@ def proof(tree: xr.DataTree) -> Proof:
     varying = [dim for dim in dims if data.sizes[dim] > 1 or dim == "organism"]
     for key in KEYS:
         frame[key] = frame.get(key, "")
-    ordered = frame.sort_values([dim for dim in varying if dim != "selector"], kind="stable", key=_places)
+    # runs of one pool stand together, whatever else they differ by
+    ordered = frame.sort_values(["organism", "key_pool", *varying[1:]], kind="stable", key=_places)
     shown = ordered.head(PROOF_ROWS)
     runs = [
         {

@@ -206,7 +206,7 @@ def _organism_rows() -> list[Column]:
         Column("risk", lambda row: words.fraction(row["organism_risk"]), right=True),
         Column("unjudged", lambda row: words.fraction(row["organism_unparsed"]), right=True),
         Column("target risk", lambda row: "reached" if row["calibrated"] else "missed"),
-        Column("", lambda row: "" if row["valid_organism"] else "invalid_organism"),
+        Column("note", lambda row: "" if row["valid_organism"] else "invalid_organism"),
     ]
 
 
