@@ -254,7 +254,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, make: bool) -> None
 
 def test_the_figures_that_the_cube_allows_are_shown(whole: Path) -> None:
     html = html_of(whole)
-    shown = re.findall('<img src="data:image/svg.xml;base64,[^"]*" alt="Figure: ([^"]*)"', html)
+    shown = re.findall('<img src="data:image/svg.xml;base64,[^>]* alt="Figure: ([^"]*)"', html)
     assert shown[:3] == ["interaction", "organisms", "shares"]
     assert "Could not be drawn" not in html
 
