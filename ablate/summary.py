@@ -94,7 +94,8 @@ def _write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror}") from None
     finally:
-        scratch.unlink(missing_ok=True)
+        if scratch.exists():
+            scratch.unlink()
 
 
 def text(found: Findings) -> str:

@@ -12,6 +12,12 @@ from ablate.effects.block import NULLS, Block, BoolArray, Cube, at, mean
 from ablate.effects.contrasts import gather
 from ablate.effects.dose import distinct
 from ablate.effects.intervals import Interval, mean_interval
+from ablate.errors import StudyError
+
+TAKEN = frozenset({"organism", "effect_pp", "low", "high", "within_low", "within_high", "organisms", "identical",
+                   "dose", "u", "eta", "scored", "what", "low_edge", "high_edge", "share", "count", "x", "y",
+                   "centroid", "pooled"})  # fmt: skip
+"""Columns of tables of cells, which no factor can be called."""
 
 
 def cell_means(cube: Cube) -> pd.DataFrame:
@@ -42,9 +48,15 @@ def setting(block: Block, cell: tuple[int, ...]) -> dict[str, str]:
     """Levels of the swapped factors other than label shift and selector; ``cell`` has an index for each other factor.
 
     They are what splits a table of cells into one a setting.
+
+    Raises:
+        StudyError: a factor is called like a column of such a table.
     """
     others = zip(list(block.levels)[2:], cell, strict=True)
-    return {factor: block.levels[factor][level] for factor, level in others if factor in block.several}
+    found = {factor: block.levels[factor][level] for factor, level in others if factor in block.several}
+    if taken := sorted(TAKEN & found.keys()):
+        raise StudyError(f"a factor is called '{taken[0]}', like a number of this table; rename it")
+    return found
 
 
 def _rows(block: Block) -> pd.DataFrame:
@@ -77,7 +89,7 @@ def _rows(block: Block) -> pd.DataFrame:
 def _normed(values: FloatArray, once: BoolArray) -> FloatArray:
     """Cells [organism, label_shift, selector] less their mean over an organism, of organisms that lack none."""
     there = once & np.isfinite(values).any(axis=0)
-    complete = np.isfinite(values[:, there]).all(axis=1)
+    complete = np.asarray(np.isfinite(values[:, there]).all(axis=1))
     level = mean(values, axis=(1, 2), where=np.broadcast_to(there, values.shape))
     return np.where(complete[:, None, None], values - level[:, None, None], np.nan)
 

@@ -23,9 +23,9 @@ def plane(cube: xr.DataTree) -> pd.DataFrame:
     """Candidates on the plane of the two directions in which all of them vary most (PCA of all pools of the study).
 
     Rows: candidates of a label shift, at most `SHOWN`, evenly spaced over organisms, training seeds and prompts; then,
-    with ``mean`` True, the centroid of all candidates of each organism. Columns: ``behavior``, swapped options of the
-    labels, ``label_shift, organism, x, y`` (principal components, in the unit of the embedding), ``mean``, and
-    ``candidates``, those of the label shift in all. A description of the pools; nothing is tested.
+    with ``centroid`` True, the centroid of all candidates of each organism. Columns: ``behavior``, swapped options of
+    the labels, ``label_shift, organism, x, y`` (principal components, in the unit of the embedding), ``centroid``,
+    and ``pooled``, the candidates of the label shift in all. A description of the pools; nothing is tested.
 
     Raises:
         StudyError: a cube that has no embedded candidates.
@@ -60,10 +60,10 @@ def _shift(block: Block, about: dict[str, Any], points: Any) -> list[pd.DataFram
     organism, place = np.nonzero(there)
     chosen = np.unique(np.linspace(0, total - 1, min(total, SHOWN)).round().astype(int))
     names = np.array(block.organisms, object)
-    some = pd.DataFrame({"organism": names[organism[chosen]], "mean": False})
+    some = pd.DataFrame({"organism": names[organism[chosen]], "centroid": False})
     some[["x", "y"]] = flat[organism[chosen], place[chosen]]
     own = np.flatnonzero(there.any(axis=1))
-    centers = pd.DataFrame({"organism": names[own], "mean": True})
+    centers = pd.DataFrame({"organism": names[own], "centroid": True})
     centers[["x", "y"]] = [flat[i][there[i]].mean(axis=0) for i in own]
-    both = pd.concat([some, centers], ignore_index=True).assign(**about, candidates=total)
-    return [both[[*about, "organism", "x", "y", "mean", "candidates"]]]
+    both = pd.concat([some, centers], ignore_index=True).assign(**about, pooled=total)
+    return [both[[*about, "organism", "x", "y", "centroid", "pooled"]]]

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from ablate.api import FloatArray
-from ablate.effects.block import Block, Cube, mean
+from ablate.effects.block import Block, Cube, at, mean
 from ablate.effects.cells import setting
 from ablate.effects.contrasts import gather, main_contrasts
 from ablate.effects.dose import distinct, numeric, variable
@@ -87,7 +87,7 @@ def cells_by(cube: Cube, name: str) -> pd.DataFrame:
 
 
 def _cell(block: Block, cell: tuple[int, ...], dose: FloatArray, effect: FloatArray) -> list[dict[str, Any]]:
-    x, y = (values[(slice(None), *cell)] for values in (dose, effect))
+    x, y = (at(values, cell) for values in (dose, effect))
     there = np.isfinite(x) & np.isfinite(y)
     if not there.any():
         return []

@@ -37,8 +37,8 @@ def eta_curves(cube: xr.DataTree) -> pd.DataFrame:
     candidates are left out. A selector that reads no score has no rows.
 
     Columns: ``behavior``, swapped options of the labels, ``label_shift, selector``, ``u`` (middle of the bin),
-    ``eta`` (mean over organisms, probability) with 95% t limits ``low, high``, ``organisms``, ``candidates`` (mean
-    number in the bin, of an organism).
+    ``eta`` (mean over organisms, probability) with 95% t limits ``low, high``, ``organisms``, ``scored`` (mean
+    number of candidates in the bin, of an organism).
 
     Raises:
         StudyError: a cube without judged and scored candidates; what `contrasts` refuses.
@@ -59,7 +59,7 @@ def eta_curves(cube: xr.DataTree) -> pd.DataFrame:
                     found = mean_interval(curve[:, place])
                     line = {"u": (place + 0.5) / bins, "eta": found.estimate, "low": found.low, "high": found.high}
                     line |= {"organisms": int(np.isfinite(curve[:, place]).sum())}
-                    lines.append({**about, **line, "candidates": float(mean(count[:, place], axis=0))})
+                    lines.append({**about, **line, "scored": float(mean(count[:, place], axis=0))})
         if not lines:
             raise StudyError(
                 f"{block.behavior}: no selector reads a score, or no prompt has two candidates with a score and a "
@@ -93,7 +93,7 @@ def p_histograms(cube: xr.DataTree) -> pd.DataFrame:
     group = group_of(cube, "pool_outcome")
     if "items" not in cube.children:
         raise StudyError("the cube has no group items; `ablate study` rebuilds it")
-    items = cube["items"].to_dataset(inherit=False)
+    items = cube.children["items"].to_dataset(inherit=False)
     risky = items["kind"] == "risk"
 
     def rows(block: Block) -> pd.DataFrame:
@@ -149,8 +149,8 @@ def settings(block: Block, outcome: FloatArray, scores: FloatArray) -> Iterator[
         for level, size in zip(place, sizes, strict=True):
             m = m[:, :, :, level]
             s = s[:, :, :, level] if size > 1 else _first(s)
-        cell = {name: block.levels[name][i] for name, i, size in zip(others, place, sizes, strict=True) if size > 1}
-        yield cell, (m, s)
+        kept = [name for name, size in zip(others, sizes, strict=True) if size > 1]
+        yield {name: level for name, level in setting(block, place).items() if name in kept}, (m, s)
 
 
 def _first(scores: FloatArray) -> FloatArray:

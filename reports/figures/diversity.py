@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.posterior import p_histograms
 from ablate.reports.figures import style
 
+if TYPE_CHECKING:
+    import xarray as xr
+
+
 SELECTORS = 3
 """Selectors that have room beside each other."""
-ROWS = 12
+ROWS = 24
+HIGH = 0.82
+"""Height of 100% in a row whose height is 1."""
 
 
 def diversity(tree: xr.DataTree) -> Figure:
@@ -21,58 +28,73 @@ def diversity(tree: xr.DataTree) -> Figure:
 
     Estimand: `effects.posterior.p_histograms`, the mean over organisms of the share of an organism's prompts or items
     in each fifth of p_x, with 95% t intervals. Stable prompts are at 0 or 1, divided ones in the middle. A row is a
-    label shift, the first column its pool, every other one a selector: after training filled, before outlined.
+    label shift and 100% high; the first column is its pool, every other one a selector: after training filled, before
+    outlined.
 
     Raises:
         StudyError: a cube without judged candidates or without its items.
     """
     frame = p_histograms(tree)
     parts = style.facets(frame, "selector")
-    single = frame["label_shift"].nunique() == 1
     total, parts = len(parts), parts[:ROWS]
     names = [name for name in dict.fromkeys(frame["selector"]) if name]
     shown = names[:SELECTORS]
     columns = 1 + len(shown)
     with style.styled():
-        size = (style.DOUBLE * (0.25 + 0.75 * columns / (1 + SELECTORS)), 0.45 + 1.15 * len(parts))
-        figure, axes = style.canvas(*size, len(parts), columns, sharex=True, sharey=True)
-        for i, (title, part) in enumerate(parts):
-            row = axes[i * columns : (i + 1) * columns]
-            _bars(row[0], part[part["what"] == "pool"], style.COLORS[1], "")
-            for ax, name in zip(row[1:], shown, strict=True):
-                own = part[part["selector"] == name]
-                _bars(ax, own[own["what"] == "after"], style.COLORS[3], "////")
-                _outline(ax, own[own["what"] == "before"])
-            named = title or (f"label_shift = {style.plain(part['label_shift'].iloc[0])}" if single else "")
-            row[0].set_ylabel(f"{style.wrapped(named.replace('label_shift = ', ''), 20, 3)}\n% of prompts")
-        for ax, name in zip(axes[:columns], ["", *shown], strict=True):
-            ax.set_title(style.wrapped(f"items, {style.plain(name)}" if name else "label prompts: pool", 24, 3))
-        for ax in axes[-columns:]:
-            ax.set_xlabel("P(M = 1) of " + ("a prompt" if ax is axes[-columns] else "an item"))
+        width = 1.2 + (style.DOUBLE - 1.2) * columns / (1 + SELECTORS)
+        height = 0.9 + max(0.42, min(0.75, 5 / len(parts))) * len(parts)
+        figure, axes = style.canvas(width, height, 1, columns, sharex=True, sharey=True)
+        rows = pd.concat([part.assign(base=place + HIGH) for place, (_, part) in enumerate(parts)])
+        _column(axes[0], rows[rows["what"] == "pool"], len(parts), style.COLORS[1], "")
+        for ax, name in zip(axes[1:], shown, strict=True):
+            own = rows[rows["selector"] == name]
+            _column(ax, own[own["what"] == "after"], len(parts), style.COLORS[3], "////")
+            _outline(ax, own[own["what"] == "before"])
+        for ax, name in zip(axes, ["", *shown], strict=True):
+            ax.set_title(style.wrapped(f"items, {name}" if name else "label prompts: pool", 24, 3))
+            ax.set_xlabel("P(M = 1) of an item" if name else "P(M = 1) of a prompt")
+            ax.set_xlim(0, 1)
             ax.set_xticks([0, 0.5, 1])
+            ax.set_ylim(len(parts) - 0.1, -0.1)
+            ax.spines["left"].set_visible(False)
+            ax.tick_params("y", length=0)
+        axes[0].set_yticks(np.arange(len(parts)) + HIGH / 2)
+        axes[0].set_yticklabels([style.wrapped(_named(title, part), 20) for title, part in parts])
+        what = "label shift" if frame.columns.get_loc("label_shift") == 1 else "setting"
+        axes[0].set_ylabel(f"{what} (level); height of a row: 100% of prompts")
         return style.finish(figure, _caption(frame, total, names, len(shown)))
 
 
-def _bars(ax: Axes, own: pd.DataFrame, color: str, hatch: str) -> None:
-    if own.empty:
-        ax.text(0.5, 0.5, "no run", transform=ax.transAxes, ha="center", color=style.GRAY, fontsize=5.5)
-        return
-    left, width = own["low_edge"], own["high_edge"] - own["low_edge"]
-    ax.bar(left, 100 * own["share"], width, align="edge", facecolor=color, edgecolor="white", hatch=hatch, alpha=0.75)
-    ax.vlines(left + width / 2, 100 * own["low"], 100 * own["high"], color=style.COLORS[0], linewidth=0.8)
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 100)
+def _named(title: str, part: pd.DataFrame) -> str:
+    return title.replace("label_shift = ", "") if title else str(part["label_shift"].iloc[0])
+
+
+def _column(ax: Axes, own: pd.DataFrame, rows: int, color: str, hatch: str) -> None:
+    """Histograms upwards from the ``base`` of their rows; the axis of rows points down."""
+    bases = np.arange(rows) + HIGH
+    ax.hlines(bases, 0, 1, color=style.GRAY, linewidth=0.4)
+    ax.hlines([*(bases - HIGH / 2), *(bases - HIGH)], 0, 1, color=style.FAINT, linewidth=0.4)
+    for base in set(bases) - set(own["base"]):
+        ax.text(0.5, base - HIGH / 2, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
+    middle, width = (own["low_edge"] + own["high_edge"]) / 2, own["high_edge"] - own["low_edge"]
+    bars: Any = {"facecolor": color, "edgecolor": "white", "linewidth": 0.5, "hatch": hatch}
+    ax.bar(middle, -HIGH * own["share"], width, bottom=own["base"], zorder=1, **bars)
+    high, low = (own["base"] - HIGH * own[limit] for limit in ("high", "low"))
+    ax.vlines(middle, low, high, color=style.COLORS[0], linewidth=0.8)
 
 
 def _outline(ax: Axes, own: pd.DataFrame) -> None:
-    if not own.empty:
-        edges = [*own["low_edge"], own["high_edge"].iloc[-1]]
-        ax.stairs(100 * own["share"].to_numpy(), np.array(edges), color=style.COLORS[0], linewidth=1.1)
+    for base in own["base"].unique().tolist():
+        part = own[own["base"] == base]
+        edges = np.array([*part["low_edge"], part["high_edge"].iloc[-1]])
+        tops = base - HIGH * part["share"].to_numpy()
+        ax.stairs(tops, edges, baseline=base, color=style.COLORS[0], linewidth=1.1)
 
 
 def _caption(frame: pd.DataFrame, rows: int, names: list[str], shown: int) -> list[str]:
-    caption = ["Mean over organisms of the share of an organism's prompts or items;"]
-    caption.append(f"{style.intervals(frame['organisms'])}; items after training filled, before outlined.")
+    caption = ["Mean over organisms of the share of an organism's prompts or items in a fifth of p_x;"]
+    caption.append(f"{style.intervals(frame['organisms'])}; items after training filled, before outlined. Gray lines:")
+    caption.append("0, 50, 100%.")
     if len(names) > shown:
         caption.append(f"The first {shown} of {len(names)} selectors.")
     if rows > ROWS:

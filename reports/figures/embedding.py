@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import xarray as xr
+from typing import TYPE_CHECKING, Any
+
 from matplotlib.figure import Figure
 
 from ablate.effects.plane import SHOWN, plane
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 COLUMNS = 4
 
@@ -28,24 +33,35 @@ def embedding(tree: xr.DataTree) -> Figure:
     with style.styled():
         width = style.DOUBLE if columns > 2 else 2.6 * columns
         figure, axes = style.canvas(width, rows * (width / columns + 0.1), rows, columns, sharex=True, sharey=True)
-        every = frame[~frame["mean"]]
+        keys = list(frame.columns[: frame.columns.get_loc("label_shift")])
+        every = {key: part[~part["centroid"]] for key, part in frame.groupby(keys, sort=False)}
         for i, (ax, (title, part)) in enumerate(zip(axes, parts, strict=False)):
             look = style.look(names.index(part["label_shift"].iloc[0]))
-            ax.plot(every["x"], every["y"], ".", color=style.FAINT, markersize=1.5, rasterized=True, markeredgewidth=0)
-            own, centers = part[~part["mean"]], part[part["mean"]]
-            mark = {"color": look["color"], "markersize": 2.2, "markeredgewidth": 0, "alpha": 0.6, "rasterized": True}
+            rest = every[tuple(part[keys].iloc[0])]
+            ax.plot(rest["x"], rest["y"], ".", color=style.FAINT, markersize=1.5, rasterized=True, markeredgewidth=0)
+            own, centers = part[~part["centroid"]], part[part["centroid"]]
+            mark: Any = {
+                "color": look["color"],
+                "markersize": 2.2,
+                "markeredgewidth": 0,
+                "alpha": 0.6,
+                "rasterized": True,
+            }
             ax.plot(own["x"], own["y"], look["marker"], label="candidates", **mark)
-            cross = {"color": "black", "markeredgecolor": "white", "markeredgewidth": 0.6, "markersize": 6}
+            cross: Any = {"color": "black", "markeredgecolor": "white", "markeredgewidth": 0.6, "markersize": 6}
             ax.plot(centers["x"], centers["y"], "X", label="centroids", **cross)
             named = title or f"label_shift = {style.plain(part['label_shift'].iloc[0])}"
             ax.set_title(style.wrapped(named.replace("label_shift = ", ""), 26))
-            ax.set_xlabel("1st component, embedding units" if i >= len(parts) - columns else "")
-            ax.set_ylabel("2nd component, embedding units" if i % columns == 0 else "")
+            lowest = i >= len(parts) - columns
+            ax.set_xlabel("PC 1, embedding units" if lowest else "")
+            ax.set_ylabel("PC 2, embedding units" if i % columns == 0 else "")
+            ax.xaxis.set_tick_params(labelbottom=lowest)
             ax.set_box_aspect(1)
         for ax in axes[len(parts) :]:
             ax.remove()
-        caption = ["Marks: candidates of the label shift; gray: of all; crosses: centroid of each organism. Principal"]
-        caption.append(f"components of all pools; {style.among([part['organism'].nunique() for _, part in parts])}.")
-        if (frame["candidates"] > SHOWN).any():
+        caption = ["Marks: candidates of the label shift; gray: of all shifts; crosses: centroid of each organism."]
+        counts = [part["organism"].nunique() for _, part in parts]
+        caption.append(f"PC: principal component of all pools; {style.among(counts)}.")
+        if (frame["pooled"] > SHOWN).any():
             caption.append(f"At most {SHOWN} candidates of a label shift are drawn.")
         return style.finish(figure, [*caption, *style.left_out(frame, total)])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.posterior import eta_curves
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def eta(tree: xr.DataTree) -> Figure:
@@ -34,7 +38,8 @@ def eta(tree: xr.DataTree) -> Figure:
         size = (5.0 if columns == 1 else style.DOUBLE, 2.6 * rows)
         figure, axes = style.canvas(*size, rows, columns, sharex=True, sharey=True)
         for i, (ax, (title, part)) in enumerate(zip(axes, parts, strict=False)):
-            ax.set_title(style.wrapped(title or f"selector = {style.plain(part['selector'].iloc[0])}", 50))
+            selector = f"selector = {style.plain(part['selector'].iloc[0])}"
+            ax.set_title(style.wrapped(title if selector in title else ", ".join(filter(None, [title, selector])), 46))
             ax.set_xlim(0, 1)
             ax.set_ylim(-0.03, 1.03)
             ax.set_xlabel("quantile of the score within its prompt (0 = lowest)")

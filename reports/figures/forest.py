@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,9 +16,15 @@ from ablate.effects.methods import methods as methods_table
 from ablate.effects.points import organism_effects
 from ablate.reports.figures import style
 
+if TYPE_CHECKING:
+    import xarray as xr
+
+
 ROW = 0.17
 """Height of a row, inches."""
 COLUMNS = 3
+NAMED = 24
+"""Organisms that have room for their names; of more, evenly spaced ones are named."""
 
 
 def organisms(tree: xr.DataTree) -> Figure:
@@ -34,15 +40,15 @@ def organisms(tree: xr.DataTree) -> Figure:
     several = frame["behavior"].nunique() > 1
     panels = list(frame.groupby(["behavior", "factor", "end"], sort=False))
     total, panels = len(panels), panels[: style.PANELS]
-    columns = min(COLUMNS, total)
+    columns = 2 if total == 4 else min(COLUMNS, total)
     rows = math.ceil(len(panels) / columns)
     most = max(len(part) for _, part in panels)
     with style.styled():
-        height = rows * (0.75 + ROW * max(most, 4))
+        height = rows * (0.75 + min(ROW * max(most, 4), 2.4))
         figure, axes = style.canvas(style.DOUBLE if columns > 1 else style.SINGLE, height, rows, columns, sharex=True)
         for i, ((behavior, *_), part) in enumerate(panels):
             about = f"{style.plain(behavior)}: " if several else ""
-            axes[i].set_title(style.wrapped(about + part["swapped"].iloc[0], 34 if columns > 1 else 44))
+            axes[i].set_title(style.wrapped(about + part["swapped"].iloc[0], {1: 44, 2: 44}.get(columns, 30)))
             _organisms(axes[i], part, named=i % columns == 0 or several)
             axes[i].set_xlabel("effect on risk, pp")
             axes[i].xaxis.set_tick_params(labelbottom=True)
@@ -54,16 +60,17 @@ def organisms(tree: xr.DataTree) -> Figure:
 
 def _organisms(ax: Axes, part: pd.DataFrame, named: bool) -> None:
     mean, own = part.iloc[-1], part.iloc[:-1]
-    for place, row in enumerate(own.to_dict("records")):
-        if np.isnan(row["effect_pp"]):
-            ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
-            continue
-        other = row["effect_pp"] * mean["effect_pp"] < 0
-        face = "white" if other else style.COLORS[1]
-        ax.plot(row["effect_pp"], place, "o", color=style.COLORS[1], markerfacecolor=face, markersize=3.5)
+    effects, places = own["effect_pp"].to_numpy(), np.arange(len(own))
+    other = effects * mean["effect_pp"] < 0
+    for which, face in ((~other, style.COLORS[1]), (other, "white")):
+        ax.plot(effects[which], places[which], "o", color=style.COLORS[1], markerfacecolor=face, markersize=3.5)
+    for place in places[np.isnan(effects)]:
+        ax.text(0, place, "no run", ha="center", va="center", color=style.GRAY, fontsize=5.5)
     _interval(ax, len(own), mean["effect_pp"], mean["low"], mean["high"], style.COLORS[0], "D")
     ax.axhline(len(own) - 0.5, color=style.FAINT, linewidth=0.6)
-    _rows(ax, [*(str(name) for name in own["organism"]), "mean"], named)
+    step = -(-len(own) // NAMED)
+    names = [str(name) if i % step == 0 and i <= len(own) - step else "" for i, name in enumerate(own["organism"])]
+    _rows(ax, [*names, "mean"], named)
 
 
 def _organism_caption(frame: pd.DataFrame, panels: int) -> list[str]:
@@ -119,8 +126,7 @@ def isolate(tree: xr.DataTree) -> Figure:
         StudyError: a study that isolates no method; what `effects.contrasts` refuses.
     """
     frame = isolated(tree)
-    parts = style.facets(frame.assign(**{"which method": frame["method"]}), "part")
-    parts = [(str(part["method"].iloc[0]) + _setting(title), part) for title, part in parts]
+    parts = [(title or style.plain(part["method"].iloc[0]), part) for title, part in style.facets(frame, "part")]
     total, parts = len(parts), parts[: style.PANELS]
     with style.styled():
         height = sum(0.75 + ROW * max(len(part), 3) for _, part in parts)
@@ -131,8 +137,7 @@ def isolate(tree: xr.DataTree) -> Figure:
             for place, row in enumerate(part.to_dict("records")):
                 _interval(ax, place, row["effect_pp"], row["low"], row["high"], _COLOR[row["kind"]], _MARK[row["kind"]])
                 for name, mark in (("added_pp", ">"), ("removed_pp", "<")):
-                    look = {"color": style.COLORS[2], "markerfacecolor": "white", "markersize": 4}
-                    ax.plot(row[name], place - 0.0, mark, zorder=1, **look)
+                    ax.plot(row[name], place, mark, color=style.COLORS[2], markerfacecolor="white", zorder=1)
             ax.set_xlabel("effect on risk, pp")
             ax.set_ylabel("mechanism (level)")
             ax.xaxis.set_tick_params(labelbottom=True)
@@ -150,10 +155,6 @@ _COLOR = dict(zip(("total", "mechanism", "interaction"), style.COLORS, strict=Fa
 _MARK = dict(zip(("total", "mechanism", "interaction"), ("D", "o", "s"), strict=True))
 
 
-def _setting(title: str) -> str:
-    return f" ({title})" if title else ""
-
-
 def _interval(ax: Axes, place: float, value: float, low: float, high: float, color: str, marker: str) -> None:
     """One row: its estimate, and its limits where it has them; where there is no number, it says so."""
     if np.isnan(value):
@@ -166,6 +167,6 @@ def _interval(ax: Axes, place: float, value: float, low: float, high: float, col
 def _rows(ax: Axes, names: Sequence[str], named: bool = True) -> None:
     """Names of rows from the top down, and the line of no effect."""
     ax.set_yticks(range(len(names)))
-    ax.set_yticklabels([style.wrapped(name, 44, 1) for name in names] if named else [])
+    ax.set_yticklabels([name and style.wrapped(name, 44, 1) for name in names] if named else [])
     ax.set_ylim(len(names) - 0.4, -0.6)
     style.zero(ax, "x")

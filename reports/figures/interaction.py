@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.cells import cell_means
 from ablate.errors import StudyError
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 CHANGE = "change of risk after training, pp"
 CANDIDATES = "candidates"
@@ -52,6 +55,11 @@ def scaling(tree: xr.DataTree) -> Figure:
     """
     if CANDIDATES not in tree.dims:
         raise StudyError("the study does not swap labels.candidates: there is no scaling with their number to draw")
+    numbers = pd.to_numeric(pd.Series([str(level) for level in tree.coords[CANDIDATES].values]), errors="coerce")
+    if not (numbers > 0).all():
+        raise StudyError(
+            "the levels of candidates are no numbers above 0: there is no scaling with their number to draw"
+        )
     frame = cell_means(tree)
     frame = frame.astype({CANDIDATES: float})
     first = [name for name in frame.columns[: frame.columns.get_loc("selector")] if name != CANDIDATES]
@@ -75,13 +83,15 @@ def _lines(frame: pd.DataFrame, x: str, line: str, label: str) -> Figure:
         )
         for ax in axes[len(parts) :]:
             ax.remove()
+        extra = 0.0
         for i, (title, part) in enumerate(parts):
             ax = axes[i]
             ax.set_title(title and style.wrapped(title, 50))
-            _panel(ax, part, x, line, names)
+            extra = max(extra, _panel(ax, part, x, line, names, figure.get_size_inches()[0] / columns - 1.6))
             ax.set_xlabel(label)
             ax.set_ylabel(CHANGE if i % columns == 0 else "")
             style.zero(ax)
+        figure.set_figheight(figure.get_figheight() + rows * extra)
         for i, (_, part) in enumerate(parts):
             _name(axes[i], part, x, line, names)
         return style.finish(figure, _caption(frame, total))
@@ -92,7 +102,8 @@ def _places(part: pd.DataFrame, x: str) -> Mapping[Any, float]:
     return {level: math.log2(level) if x == CANDIDATES else float(i) for i, level in enumerate(levels)}
 
 
-def _panel(ax: Axes, part: pd.DataFrame, x: str, line: str, names: Sequence[str]) -> None:
+def _panel(ax: Axes, part: pd.DataFrame, x: str, line: str, names: Sequence[str], inches: float) -> float:
+    """The lines of a panel; returns the height that the names of its levels take, see `style.level_names`."""
     places = _places(part, x)
     step = min(np.diff(sorted(places.values())), default=1.0)
     for i, name in enumerate(names):
@@ -108,8 +119,8 @@ def _panel(ax: Axes, part: pd.DataFrame, x: str, line: str, names: Sequence[str]
         gone = own["effect_pp"].isna().to_numpy()
         ax.plot(at[gone], np.zeros(gone.sum()), "x", color=look["color"], transform=ax.get_xaxis_transform())
     ax.set_xticks(list(places.values()))
-    style.level_names(ax, [f"{level:g}" if x == CANDIDATES else level for level in places])
     ax.set_xlim(min(places.values()) - 0.5 * step, max(places.values()) + 0.5 * step)
+    return style.level_names(ax, [f"{level:g}" if x == CANDIDATES else level for level in places], inches)
 
 
 def _name(ax: Axes, part: pd.DataFrame, x: str, line: str, names: Sequence[str]) -> None:
@@ -125,9 +136,9 @@ def _name(ax: Axes, part: pd.DataFrame, x: str, line: str, names: Sequence[str])
 
 
 def _caption(frame: pd.DataFrame, panels: int) -> list[str]:
-    what = style.intervals(frame["organisms"])
-    parts = [f"Mean change of risk within organism; thin bars: {what}; thick bars: 95% within-organism interval,"]
-    parts.append("for comparing cells.")
+    parts = [f"Mean change of risk within organism; thin bars: {style.intervals(frame['organisms'])}."]
+    if frame["within_low"].notna().any():
+        parts.append("Thick bars: 95% within-organism interval, for comparing cells.")
     if frame["identical"].any():
         parts.append("Gray ring: labels identical to those of a null level.")
     if frame["effect_pp"].isna().any():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.effects.decomposition import decomposition
 from ablate.reports.figures import style
+
+if TYPE_CHECKING:
+    import xarray as xr
+
 
 MECHANISMS = ("label_shift", "selector", "interaction")
 ROW = 0.17
@@ -39,7 +44,7 @@ def shares(tree: xr.DataTree) -> Figure:
             left.plot(effects["shapley"], range(len(effects)), "D", color=style.COLORS[2], mfc="white", markersize=4.5)
             _panel(right, _random(part), ("share", "share_low", "share_high"))
             for ax, words in zip((left, right), TITLES, strict=True):
-                ax.set_title(style.wrapped(f"{title}: {words.lower()}" if title else words, 44))
+                ax.set_title(style.wrapped(f"{title}: {words.lower()}" if title else words, 34))
                 ax.set_xlabel("share of variance (1 = all)")
                 ax.set_ylabel("source (name)" if ax is left else "")
                 ax.xaxis.set_tick_params(labelbottom=True)
@@ -64,7 +69,7 @@ def _panel(ax: Axes, part: pd.DataFrame, columns: tuple[str, str, str]) -> None:
         ax.hlines(place, low, high, color=style.COLORS[0], linewidth=1.2)
         ax.plot(value, place, "o", color=style.COLORS[0], markersize=3.5)
     ax.set_yticks(range(len(part)))
-    ax.set_yticklabels([style.wrapped(name, 44, 1) for name in part["source"]])
+    ax.set_yticklabels([style.wrapped(name, 28, 2) for name in part["source"]])
     ax.set_ylim(len(part) - 0.4, -0.6)
     ax.set_xlim(min(0.0, ax.get_xlim()[0]), max(1.0, ax.get_xlim()[1]))
     style.zero(ax, "x")

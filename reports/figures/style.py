@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 
 from ablate.effects import words
@@ -31,17 +33,21 @@ FORMATS: Mapping[Format, Mapping[str, Any]] = {
 SINGLE, DOUBLE = 3.5, 7.2
 """Widths of a figure in one and in two columns of a page, inches."""
 POINT = 1 / 72
+LETTER = 4.2
+"""Width of a letter of the small texts, points; a wide one is wider."""
+BESIDE = 1.03
+"""Where the names of lines begin, widths of the axes."""
 PANELS = 12
 """Panels that one figure has at most; its caption says how many there would be."""
 
-COLORS = ("#000000", "#004b9b", "#a8410f", "#1f8f70", "#d17fb4", "#eeb020")
+COLORS = ("#000000", "#00458c", "#a33c0a", "#209377", "#d488ba", "#f2b830")
 """Hues as Okabe and Ito choose them, on a ladder of lightness, so that they differ in grayscale too."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINES = ("-", "--", "-.", ":")
 GRAY, FAINT = "#6b6b6b", "#c9c9c9"
 """Of what accompanies the data, and of what stands behind it."""
 
-STYLE: Mapping[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 7,
     "axes.labelsize": 7,
@@ -192,7 +198,7 @@ def intervals(counts: Sequence[int] | pd.Series, what: str = "95% t interval") -
 
 def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Drawing, list[Axes]]:
     """A figure of ``width`` x ``height`` inches with axes row by row; call it and all that draws within `styled`."""
-    figure = Drawing(figsize=(width, height), layout="constrained")
+    figure = Drawing(figsize=(width, height))
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, list(axes.flat)
 
@@ -200,40 +206,32 @@ def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **optio
 def finish(figure: Drawing, caption: Sequence[str]) -> Figure:
     """The figure with a caption below, laid out once and for all."""
     width, height = figure.get_size_inches()
-    text = textwrap.fill(" ".join(caption), int(width * 25), break_on_hyphens=False)
+    text = textwrap.fill(" ".join(caption), int(width * 22), break_on_hyphens=False)
     figure.set_size_inches(width, height + 8 * POINT * (text.count("\n") + 1))
     figure.supxlabel(text, x=0.01, ha="left", fontsize=5.5, color=GRAY, linespacing=1.25)
-    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04)  # type: ignore[union-attr]
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.04)
+    engine.execute(figure)
     for ax in figure.axes:
         _spread(ax)
     return figure
 
 
 def ended(ax: Axes, x: float, y: float, name: str, color: str) -> None:
-    """The name of a line beside its end, right of the axes; `finish` moves names apart that would overlap."""
-    ax.annotate(
-        name,
-        (x, y),
-        xytext=(1.03, ax.transAxes.inverted().transform(ax.transData.transform((x, y)))[1]),
-        textcoords="axes fraction",
-        color=color,
-        va="center",
-        fontsize=6.5,
-        annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 3},
-    )
+    """The name of a line beside its end, right of the axes; `finish` moves names apart and ties them to their ends."""
+    look: Any = {"color": color, "va": "center", "fontsize": 6.5, "annotation_clip": False}
+    ax.annotate(name, (x, y), xytext=(BESIDE, 0.5), textcoords="axes fraction", **look)
 
 
 def _spread(ax: Axes) -> None:
-    """Names of `ended` apart from each other, as near to their lines as they can be."""
-    names = [text for text in ax.texts if isinstance(text, Annotation) and text.anncoords == "axes fraction"]
+    """Names of `ended` apart from each other, as near to their lines as they can be, with a thin line to each."""
+    names = [text for text in ax.texts if isinstance(text, Annotation)]
     points = ax.get_window_extent().height / ax.get_figure(root=True).dpi / POINT  # type: ignore[union-attr]
-    own = ax.transAxes.inverted()
-    names.sort(key=lambda name: float(own.transform(ax.transData.transform(name.xy))[1]))
-    at = [float(own.transform(ax.transData.transform(name.xy))[1]) for name in names]
-    tall = [1.25 * name.get_fontsize() * (name.get_text().count("\n") + 1) / points for name in names]
+    to_axes = ax.transData + ax.transAxes.inverted()
+    ends = [to_axes.transform(name.xy) for name in names]
+    order = np.argsort([end[1] for end in ends], kind="stable")
+    names, ends = [names[i] for i in order], [ends[i] for i in order]
+    at = [float(end[1]) for end in ends]
+    tall = [1.25 * float(name.get_fontsize()) * (name.get_text().count("\n") + 1) / points for name in names]
     for _ in range(200):
         short = [(tall[i] + tall[i + 1]) / 2 - (at[i + 1] - at[i]) for i in range(len(at) - 1)]
         if max(short, default=0) < 1e-4:
@@ -242,8 +240,10 @@ def _spread(ax: Axes) -> None:
             if gap > 0:
                 at[i] -= gap / 2
                 at[i + 1] += gap / 2
-    for name, height in zip(names, at, strict=True):
-        name.set_position((1.03, height))
+    for name, end, height in zip(names, ends, at, strict=True):
+        name.set_position((BESIDE, height))
+        tie: Any = {"transform": ax.transAxes, "color": name.get_color(), "linewidth": 0.4, "clip_on": False}
+        ax.plot([end[0], BESIDE - 0.01], [end[1], height], zorder=1, **tie)
 
 
 def zero(ax: Axes, axis: Literal["x", "y"] = "y") -> None:
@@ -251,13 +251,16 @@ def zero(ax: Axes, axis: Literal["x", "y"] = "y") -> None:
     (ax.axhline if axis == "y" else ax.axvline)(0, color=GRAY, linewidth=0.6, zorder=0)
 
 
-def level_names(ax: Axes, names: Sequence[object]) -> None:
-    """Names of levels below the ticks of x, wrapped; turned where one is wider than its place."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    columns = ax.get_gridspec().ncols  # type: ignore[union-attr]
-    letters = int((figure.get_size_inches()[0] / columns - 1.6) / len(names) / POINT / 4.2)
-    turned = max(len(plain(name)) for name in names) > 3 * max(letters, 6)
-    texts = [wrapped(name, 26 if turned else max(letters, 6)) for name in names]
-    turned = turned or any("\n" in text and len(max(text.split("\n"), key=len)) > letters for text in texts)
-    ax.set_xticklabels(texts, **({"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}))
+def level_names(ax: Axes, names: Sequence[object], inches: float) -> float:
+    """Names of levels below the ticks of x, on axes about ``inches`` wide: wrapped, or turned where they do not fit.
+
+    Returns the height that they take beyond a single line, inches.
+    """
+    letters = int(inches / len(names) / POINT / LETTER)
+    texts = [wrapped(name, max(letters, 6), 3) for name in names]
+    if all(len(line) <= letters for text in texts for line in text.split("\n")) and not any("…" in t for t in texts):
+        ax.set_xticklabels(texts)
+        return 8 * POINT * max(text.count("\n") for text in texts)
+    texts = [wrapped(name, 30, 2) for name in names]
+    ax.set_xticklabels(texts, rotation=40, ha="right", rotation_mode="anchor")
+    return 0.65 * LETTER * POINT * max(len(line) for text in texts for line in text.split("\n"))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from answers import DIMS, answered
+from answers import DIMS
 
-from ablate.effects.worlds import SELECTORS, SHIFTS
+from ablate.effects.worlds import SELECTORS, SHIFTS, world
 
-PROMPTS, K = 12, 4
+PROMPTS, K, ITEMS = 12, 4, 40
 
 
 def gallery(
@@ -32,10 +32,8 @@ def gallery(
         parts = [gallery(seed, organisms=organisms, shifts=shifts, selectors=selectors, **options) for _ in candidates]
         return _joined(parts, candidates)
     rng = np.random.default_rng([seed, 5])
-    planted = [-12.0 * i for i in range(len(shifts))]
-    options = {"shift": planted, "selector": [4.0 * i for i in range(len(selectors))], **options}
-    tree = answered(seed, organisms=organisms, seeds=1, shifts=shifts, selectors=selectors, **options)[0]
-    root = tree.to_dataset(inherit=False)
+    planted = {"shift": [-12.0 * i for i in range(len(shifts))], "selector": [4.0 * i for i in range(len(selectors))]}
+    root = world(seed, organisms=organisms, shifts=shifts, selectors=selectors, **{**planted, **options})
     noise = rng.normal(0, 0.02, root.risk_delta.shape)
     values = {
         "m_p": np.full(root.risk_delta.shape, 0.5),
@@ -62,7 +60,20 @@ def gallery(
             "law": ("selector", np.array(["draw", *["highest"] * (len(selectors) - 1)], object)),
         }
     )
-    return xr.DataTree.from_dict({"/": root, "/items": tree["items"].to_dataset(inherit=False), "/labels": labels})
+    kind = np.full((len(root.organism), ITEMS + 2), "risk", object)
+    kind[:, ITEMS:] = "capability"
+    after, before = root.risk_after.values[..., None], root.risk_before.values[:, 0, 0, 0, 0, None]
+    items = xr.Dataset(
+        {
+            "outcome_after": (
+                (*DIMS, "item"),
+                rng.binomial(2, np.broadcast_to(after, (*after.shape[:-1], ITEMS + 2))) / 2,
+            ),
+            "outcome_before": (("organism", "item"), rng.binomial(2, np.broadcast_to(before, kind.shape)) / 2),
+        },
+        {"kind": (("organism", "item"), kind)},
+    )
+    return xr.DataTree.from_dict({"/": root, "/items": items, "/labels": labels})
 
 
 def changed(tree: xr.DataTree, **variables: Any) -> xr.DataTree:
@@ -95,3 +106,30 @@ def _joined(parts: Sequence[xr.DataTree], candidates: Sequence[int]) -> xr.DataT
         "/items": item.assign(outcome_before=items[0]["outcome_before"], kind=items[0]["kind"]),
     }
     return xr.DataTree.from_dict(groups)
+
+
+def of_methods(names: Sequence[str] = ("m0", "m1"), *, isolated: bool = True, organisms: int = 6) -> xr.DataTree:
+    """A cube that compares methods: taken apart into label shift, selector and objective, or whole."""
+    rng = np.random.default_rng(2)
+    levels = {"label_shift": ["none", "method"], "selector": ["first", "method"], "objective": ["sft", "method"]}
+    coords = {name: own if isolated else own[1:] for name, own in levels.items()}
+    dims = (*DIMS[:4], "method_name", "seed")
+    shape = (organisms, *map(len, coords.values()), len(names), 1)
+    index = np.indices(shape) + (0 if isolated else np.array([0, 1, 1, 1, 0, 0]).reshape(-1, *[1] * 6))
+    effect = 10.0 * index[1] - 6.0 * index[2] + 3.0 * index[3] + 2.0 * index[1] * index[2] * (1 + index[4])
+    delta = (effect + rng.normal(0, 1, (organisms, *[1] * 5)) + rng.normal(0, 1, shape)) / 100
+    keys = {"key_train": index, "key_labels": index[[0, 1, 2, 4, 5]], "key_pool": index[[0, 1, 4, 5]]}
+    data = {"risk_delta": delta, "risk_before": np.full(shape, 0.5), "risk_after": 0.5 + delta}
+    data |= {"capability_delta": delta / 5, "status": np.ones(shape, np.int8)}
+    data |= {name: np.array(["".join(map(str, key)) for key in own.reshape(len(own), -1).T], object).reshape(shape)
+             for name, own in keys.items()}  # fmt: skip
+    root = xr.Dataset(
+        {name: (dims, values) for name, values in data.items()}
+        | {"valid_organism": ("organism", np.ones(organisms, np.int8))},
+        {**coords, "organism": list(range(organisms)), "method_name": list(names), "seed": [0],
+         "behavior": ("organism", ["sycophancy"] * organisms)},
+    )  # fmt: skip
+    null = dict.fromkeys(
+        ("risk_delta", "capability_delta"), (("control", "organism", "seed"), np.zeros((1, organisms, 1)))
+    )
+    return xr.DataTree.from_dict({"/": root, "/controls": xr.Dataset(null, {"control": ["null"]})})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import typing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from typing import Any
 import pytest
 from laboratory import SMALL, WHOLE, cube_of
 
-from ablate import registry
+from ablate import cli, registry
 from ablate.cli import main
+from ablate.reports.figures import KINDS as FIGURES
 from ablate.version import __version__
 
 COMMANDS = (
@@ -341,6 +344,55 @@ def test_a_query_in_every_format(ablate: Any, whole: Path, format: str) -> None:
         assert said.out.splitlines()[0].split(",")[:4] == ["label_shift", "selector", "n", "organisms"]
     else:
         assert len(said.out.splitlines()) == 1 + 6
+
+
+# Figure
+
+
+def test_every_figure_that_a_study_allows(ablate: Any, small: Path, tmp_path: Path) -> None:
+    said = ablate("figure", small, "--out", tmp_path / "here")
+    assert (said.code, said.err) == (0, "")
+    written = [line.split() for line in said.out.splitlines() if not line.startswith("no ")]
+    refused = dict(line[3:].split(": ", 1) for line in said.out.splitlines() if line.startswith("no "))
+    assert written[0] == ["interaction", f"{tmp_path / 'here' / 'interaction'}.svg,", ".png,", ".pdf"]
+    assert {"organisms", "embedding"} <= {name for name, *_ in written}
+    assert (
+        refused["scaling"] == "the study does not swap labels.candidates: there is no scaling with their number to draw"
+    )
+    files = {path.name for path in (tmp_path / "here").iterdir()}
+    assert files == {f"{name}.{format}" for name, *_ in written for format in ("svg", "png", "pdf")}
+    assert {name for name, *_ in written} | refused.keys() == set(FIGURES)
+
+
+def test_one_figure_into_the_folder_of_the_study(ablate: Any, small: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(small / "cube.zarr", tmp_path / "copy" / "cube.zarr").parent
+    said = ablate("figure", copy, "--kind", "organisms")
+    assert (said.code, said.out) == (0, f"organisms    {copy}/figures/organisms.svg, .png, .pdf\n")
+    pdf = (copy / "figures" / "organisms.pdf").read_bytes()
+    assert ablate("figure", copy / "cube.zarr", "--kind", "organisms").code == 0
+    assert (copy / "figures" / "organisms.pdf").read_bytes() == pdf
+    assert sorted(path.name for path in copy.iterdir()) == ["cube.zarr", "figures"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--kind", "scaling"], "the study does not swap labels.candidates"),
+        (["--kind", "methods"], "the study compares no methods"),
+        (["--kind", "pie"], "'pie' is not one of 'interaction', 'organisms', 'shares'"),
+        (["--kind", "organisms", "--out", "small.yaml"], "small.yaml/organisms.svg cannot be written: File exists"),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_exits_2(ablate: Any, small: Path, words: list[str], says: str) -> None:
+    said = ablate("figure", small, *words)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+    assert "Traceback" not in said.err
+
+
+def test_the_kinds_of_the_command_are_those_that_can_be_drawn() -> None:
+    kind = typing.get_args(typing.get_type_hints(cli.figure, include_extras=True)["kind"])[0]
+    assert typing.get_args(typing.get_args(kind)[0]) == FIGURES
 
 
 def test_a_query_by_a_statistic(ablate: Any, whole: Path) -> None:

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from gallery import changed, gallery
 from scipy import stats
 
 from ablate.effects.cells import cell_means
+from ablate.effects.points import cells_by
+from ablate.effects.posterior import eta_curves
 from ablate.effects.worlds import grid, world
+from ablate.errors import StudyError
 
 
 def row(table, **where):
@@ -69,6 +73,16 @@ def test_an_organism_that_lacks_a_cell_counts_where_it_is_and_in_no_comparison()
     rest = cell_means(tree.isel(organism=slice(1, None)))
     widths = (table["within_high"] - table["within_low"], rest["within_high"] - rest["within_low"])
     assert widths[0].tolist() == pytest.approx(widths[1].tolist())
+
+
+def test_a_factor_that_is_called_like_a_column_is_refused():
+    tree = gallery(candidates=(2, 4))
+    renamed = {name: tree[name].to_dataset(inherit=False).rename(candidates="dose") for name in ("labels", "items")}
+    root = tree.to_dataset(inherit=False).rename(candidates="dose")
+    cube = xr.DataTree.from_dict({"/": root, **{f"/{name}": group for name, group in renamed.items()}})
+    for table in (cell_means, eta_curves, lambda cube: cells_by(cube, "kl_shift")):
+        with pytest.raises(StudyError, match="a factor is called 'dose', like a number of this table; rename it"):
+            table(cube)
 
 
 def test_one_organism_has_no_interval():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import xarray as xr
 from gallery import changed, gallery
 
 from ablate.effects.cells import cell_means
@@ -49,6 +50,15 @@ def test_scaling_has_a_panel_for_every_label_shift():
     own = table[(table["label_shift"] == "clean_view") & (table["selector"] == "majority")]
     assert line.get_ydata().tolist() == own["effect_pp"].tolist()
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["2", "4", "8"]
+
+
+def test_candidates_that_are_no_numbers_are_refused():
+    tree = gallery(candidates=(2, 4))
+    groups = {f"/{name}": child.to_dataset(inherit=False) for name, child in tree.children.items()}
+    groups = {name: group.drop_vars("candidates", errors="ignore") for name, group in groups.items()}
+    root = tree.to_dataset(inherit=False).assign_coords(candidates=["few", "many"])
+    with pytest.raises(StudyError, match="the levels of candidates are no numbers above 0"):
+        draw(xr.DataTree.from_dict({"/": root, **groups}), "scaling")
 
 
 @pytest.mark.parametrize(
