@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -68,20 +67,24 @@ def prefer(browser: webdriver.Chrome, scheme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
-def axe(browser: webdriver.Chrome) -> list[Any]:
-    """What axe-core finds wrong with the page, and contrasts that it cannot judge.
+def axe(browser: webdriver.Chrome) -> list[str]:
+    """What axe-core finds wrong with the page, and contrasts that it cannot judge: rule, element and reason.
 
-    Left out are those of cells that are scrolled away or hold one letter: no page lets it judge these.
+    Left out are contrasts in cells that are scrolled away, span rows or hold one letter: it can judge these nowhere.
     """
     source = Path(str(distribution("axe-playwright-python").locate_file("axe_playwright_python/axe.min.js")))
     browser.execute_script(source.read_text(encoding="utf-8"))
     run = """
-        const done = arguments[0];
-        const known = ["elmPartiallyObscured", "shortTextContent"];
-        const idle = (node) => node.any.every((check) => known.includes(check.data?.messageKey));
-        const unsure = (rule) => rule.id === "color-contrast" && !rule.nodes.every(idle);
-        axe.run().then((found) => done([...found.violations, ...found.incomplete.filter(unsure)]),
-                       (error) => done([String(error)]));
+        const done = arguments[0], known = ["elmPartiallyObscured", "bgOverlap", "shortTextContent"];
+        const said = (rule) => rule.nodes.map((node) => {
+            const checks = [...node.any, ...node.all, ...node.none];
+            const idle = checks.every((check) => known.includes(check.data?.messageKey));
+            return idle ? "" : `${rule.id}: ${node.html.slice(0, 200)}: ${checks.map((check) => check.message)}`;
+        });
+        axe.run().then((found) => {
+            const unsure = found.incomplete.filter((rule) => rule.id === "color-contrast");
+            done([...found.violations, ...unsure].flatMap(said).filter(Boolean));
+        }, (error) => done([String(error)]));
     """
-    found: list[Any] = browser.execute_async_script(run)
+    found: list[str] = browser.execute_async_script(run)
     return found
