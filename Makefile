@@ -36,6 +36,7 @@ $(VENV)/installed: setup.cfg constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-deps axe-playwright-python # for the axe.min.js in it alone
 	touch $@
 
 clean:

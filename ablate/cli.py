@@ -186,6 +186,35 @@ def table(
     _print(table_of(folder, kind, format))
 
 
+@app.command(epilog="Example: ablate report runs/shift_vs_selector")
+def report(folder: Dir) -> None:
+    """Write report.html, one page without network: verdict, tables, figures, hashes, and a browser of samples."""
+    from ablate.report import opened, write
+
+    typer.echo(f"report  {write(opened(folder))}")
+
+
+@app.command(epilog="Example: ablate view runs/shift_vs_selector --open")
+def view(
+    folder: Dir,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be reached by others.")] = False,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
+) -> None:
+    """Serve the report to this machine, while the study runs too: the page follows the runs as they land."""
+    from ablate.view import server
+
+    with server(folder, host=host, port=port, allow_remote=allow_remote) as serving:
+        typer.echo(f"{serving.url}  (Ctrl-C ends)")
+        if open_:
+            typer.launch(serving.url)
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            typer.echo("ended", err=True)
+
+
 @app.command(epilog="Example: ablate figure runs/shift_vs_selector --kind interaction")
 def figure(
     folder: Dir,
@@ -400,6 +429,10 @@ def _closing(ran: Ran) -> str:
     out.append((ran.folder / "summary.txt").read_text(encoding="utf-8"))
     tables = [ran.folder / "tables" / f"{kind}.md" for kind in ("isolate", "methods", "fixed")]
     out += [f"table   {table}" for table in tables if table.is_file()][:1]
+    report = ran.folder / "report.html"
+    out.append(
+        f"report  {report}" if not ran.unreported else f"no report: {ran.unreported}; `ablate report` tries again"
+    )
     out.append(f"cube    {ran.folder / 'cube.zarr'}")
     out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
     out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []

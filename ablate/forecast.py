@@ -87,6 +87,12 @@ def _counts(plan: Plan, store: Store) -> tuple[Counter[str], Counter[str]]:
     return Counter(known.values()) + more, Counter(kind for key, kind in known.items() if key in keys)
 
 
+def stages_of(plan: Plan, store: Store) -> list[tuple[str, int, int]]:
+    """For each kind of stage that a study needs: its name, how many are there, how many it needs."""
+    needed, there = _counts(plan, store)
+    return [(kind, there[kind], needed[kind]) for kind in KINDS if needed[kind]]
+
+
 def _uses(plan: Plan) -> Counter[str]:
     """How many runs read the stages of each kind; less the stages that are needed, that is what sharing saves."""
     uses: Counter[str] = Counter()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from ablate.findings import Findings
+    from ablate.report import Source
 
 PACKAGES = ("torch", "transformers", "peft", "optuna", "numpy", "scikit-learn", "pingouin", "xarray", "zarr")
 REPAIRS = 3
@@ -42,6 +43,7 @@ class Ran:
     executed: int
     states: Mapping[str, int]  # runs by status
     errors: tuple[tuple[str, str], ...]  # (run, error)
+    unreported: str = ""  # why there is no report
 
 
 def limited(study: Study, limit: int | None) -> Study:
@@ -74,21 +76,24 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
     with store.locked(study.name):
         store.claim(study.digest, study.name)
         store.put("study.resolved.yaml", study.dump())
-        executed, repaired = 0, set[str]()
+        executed, repaired, source = 0, set[str](), None
         while True:
             try:
                 executed += _drive(plan, store, watch)
                 found = list(states(plan, store))
                 if executed or not current(plan, found, store):
-                    _write(plan, found, store, limited=limit is not None)
+                    source = _write(plan, found, store, limited=limit is not None)
                 break
             except CorruptArtifactError as corrupt:
                 if corrupt.key in repaired:
                     raise FatalError(f"{corrupt}, twice; check the disk, then run the same command") from None
                 repaired |= {corrupt.key, *_set_aside(store)}
+        unreported = _report(store, source)
     counts: Counter[str] = Counter(state.status for state in found[: len(plan.cells)])
     failed = [state for state in found if state.status in ("failed", "blocked")]
-    return Ran(folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed))
+    return Ran(
+        folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed), unreported
+    )
 
 
 def cube_in_memory(study: Study) -> xr.DataTree:
@@ -104,7 +109,7 @@ def cube_in_memory(study: Study) -> xr.DataTree:
         plan, store = compile_study(study), MemoryStore()
         Driver(plan, store, LocalEngine(Workplace(store)), Unwatched()).run()
         provenance = {**provenance_of(study), "models": store.models()}
-        return _analyzed(plan, list(states(plan, store)), store, provenance, limited=False)[0]
+        return analyzed(plan, list(states(plan, store)), store, provenance, limited=False)[0]
 
 
 @contextmanager
@@ -175,7 +180,7 @@ def _fingerprint(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _analyzed(
+def analyzed(
     plan: Plan, found: list[State], store: Store, provenance: Mapping[str, Any], *, limited: bool
 ) -> tuple[xr.DataTree, Findings]:
     """The cube with its group ``analysis``, and the same as tables; ``found`` learns which measures raised."""
@@ -190,11 +195,14 @@ def _analyzed(
     return tree, said
 
 
-def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> None:
+def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> Source:
     from ablate import cube, summary
+    from ablate.report import NAME, Source
+
+    (store.root / NAME).unlink(missing_ok=True)  # it tells of other results
 
     provenance = {**provenance_of(plan.study), "models": store.models()}
-    tree, said = _analyzed(plan, found, store, provenance, limited=limited)
+    tree, said = analyzed(plan, found, store, provenance, limited=limited)
     summary.write_tables(tree, said, store)
     store.put("summary.txt", summary.text(said))
     store.put("provenance.json", provenance)
@@ -206,6 +214,20 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> No
             "make room there or choose another folder, and the same command resumes"
         ) from error
     store.put("cube.json", {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")})
+    return Source(tree, said, plan, store, tuple(found))
+
+
+def _report(store: Store, source: Source | None) -> str:
+    """Write the report that is not there, and say why that could not be done: it costs no results."""
+    from ablate import report
+
+    if (store.root / report.NAME).is_file():
+        return ""
+    try:
+        report.write(source or report.opened(store.root))
+    except Exception as error:  # whatever a page of any study makes a renderer raise
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def provenance_of(study: Study) -> dict[str, Any]:

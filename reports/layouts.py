@@ -238,7 +238,7 @@ def _organism_rows() -> list[Column]:
         Column("risk", lambda row: words.fraction(row["organism_risk"]), right=True),
         Column("unjudged", lambda row: words.fraction(row["organism_unparsed"]), right=True),
         Column("target risk", lambda row: {True: "reached", False: "missed", None: "-"}[row.get("calibrated")]),
-        Column("", lambda row: "" if row["valid_organism"] else "invalid_organism"),
+        Column("note", lambda row: "" if row["valid_organism"] else "invalid_organism"),
     ]
 
 
@@ -270,6 +270,14 @@ def _each_count(row: Row) -> str:
     if row["kind"] == "mechanism":
         counts += [row["added_organisms"], row["removed_organisms"]]
     return " / ".join(map(str, counts if len(set(counts)) > 1 else counts[:1]))
+
+
+def _controls() -> list[Column]:
+    return [
+        Column("control", lambda row: str(row["control"]).replace("_", " ")),
+        Column("effect, pp", _effect("effect_pp")),
+        Column("organisms", lambda row: str(row["organisms"]), right=True),
+    ]
 
 
 def _acceptance() -> list[Column]:
@@ -336,6 +344,7 @@ _LAYOUTS: Mapping[str, Callable[[], list[Column]]] = {
     "in_both": _shared,
     "changed": lambda: _text_columns(["changed", "a", "b"]),
     "cause_b": lambda: _text_columns(["behavior", "cause_a", "cause_b"]),
+    "control": _controls,
 }
 """The layout of a frame by the column that only it has."""
 
@@ -345,6 +354,7 @@ _FIRST = {
     "term": "term",
     "removed_pp": "method",
     "capability_pp": "method",
+    "control": "control",
 }
 """The first column of a layout's own; those before it are settings of other factors."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from laboratory import WHOLE, run, study
+from hostile import STUDY, plugin
+from laboratory import WHOLE, run, study, with_plugins
 
 
 @pytest.fixture(scope="session")
@@ -21,4 +22,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished study with two organisms; do not write there."""
     folder = tmp_path_factory.mktemp("small") / "small"
     run(study(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study whose answers could break a page; do not write there."""
+    folder = tmp_path_factory.mktemp("hostile") / "hostile"
+    with with_plugins(plugin):
+        run(study(text=STUDY, name="hostile"), folder)
     return folder

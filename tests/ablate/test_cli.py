@@ -30,6 +30,8 @@ COMMANDS = (
     "calibrate",
     "status",
     "table",
+    "report",
+    "view",
     "figure",
     "query",
     "import",
@@ -203,7 +205,9 @@ def test_a_study_from_its_file_to_its_folder(ablate: Any) -> None:
     assert "null control" in said.out
     assert "VERDICT  undetermined: no 5% verdict is possible with 2 valid organisms" in said.out
     assert "undetermined: undetermined" not in said.out
-    assert said.out.endswith("table   runs/small/tables/fixed.md\ncube    runs/small/cube.zarr\n")
+    assert said.out.endswith(
+        "table   runs/small/tables/fixed.md\nreport  runs/small/report.html\ncube    runs/small/cube.zarr\n"
+    )
     again = ablate("study", "small.yaml")
     assert again.code == 0
     assert "nothing to do: the study is finished\n" in again.out
@@ -224,7 +228,9 @@ def test_isolate_takes_methods_apart_without_a_file(ablate: Any) -> None:
     said = ablate(*words)
     assert (said.code, said.err) == (0, "")
     folder = Path("runs/isolate_self_certainty_dual_decoding_scorer_mean_logprob_tabular")
-    assert said.out.endswith(f"table   {folder}/tables/isolate.md\ncube    {folder}/cube.zarr\n")
+    assert said.out.endswith(
+        f"table   {folder}/tables/isolate.md\nreport  {folder}/report.html\ncube    {folder}/cube.zarr\n"
+    )
     for method in ("self_certainty", "dual_decoding(scorer=mean_logprob)"):
         assert f"VERDICT  {method}, tabular: No effect of {method} on tabular is shown (" in said.out
     assert "undetermined: no 5% verdict is possible with 2 valid organisms" in said.out
