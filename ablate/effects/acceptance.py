@@ -132,9 +132,11 @@ class _Count:
         first = main.iloc[0]
         self.rejected += first["p"] < ALPHA
         if self.kind.shares:
-            row = decomposition(cube).set_index("source").loc["label_shift"]
+            row = cast("list[dict[str, Any]]", decomposition(cube).query("source == 'label_shift'").to_dict("records"))[
+                0
+            ]
             if np.isfinite(row["effect_low"]):
-                self.shares.append(float(row["effect_share"]) - self.share)
+                self.shares.append(row["effect_share"] - self.share)
                 self.shares_covered += row["effect_low"] <= self.share <= row["effect_high"]
 
     def _of_interaction(self, row: Mapping[str, Any]) -> float:

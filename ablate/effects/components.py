@@ -135,7 +135,8 @@ def drawn(runs: FloatArray, draws: int = 4000) -> dict[str, FloatArray]:
     Source: Weerahandi 1993; Burdick, Borror, Montgomery 2005, section 2.
     """
     names, weights, mean_squares, df = strata(runs)
-    ratios = df / np.random.default_rng(0).chisquare(df, (draws, len(df)))
+    rng = np.random.default_rng(0)
+    ratios = df / rng.chisquare(df, (draws, len(df)))
     return dict(zip(names, weights @ (mean_squares.mean(axis=1) * ratios).T, strict=True))
 
 

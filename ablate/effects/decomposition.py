@@ -146,7 +146,8 @@ def _shares(
     """Limits of the shares of all variance of a run: effects drawn from their t limits, the rest from `drawn`."""
     draws = drawn(inner)
     count = len(next(iter(draws.values())))
-    t = np.random.default_rng(1).standard_t(len(inner) - 1, (count, len(parts)))
+    rng = np.random.default_rng(1)
+    t = rng.standard_t(len(inner) - 1, (count, len(parts)))
     for column, (name, part) in zip(t.T, parts.items(), strict=True):
         draws[name] = part.mean() + part.std(ddof=1) / np.sqrt(len(part)) * column
     estimates = {name: float(part.mean()) for name, part in {**parts, **random}.items()}
