@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from ablate.records import METHOD_NAME
 from ablate.reports.html import Page, Progress, Table, render_page
 from ablate.samples import samples
 from ablate.states import State, digest, states
-from ablate.store import Store
+from ablate.store import CorruptArtifactError, Store
 from ablate.study import loads
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def opened(folder: Path) -> Source:
     """What a folder holds: the cube on disk if it is of the results that are there, else one made from them.
 
     Raises:
-        StudyError: neither a study nor a cube.
+        StudyError: neither a study nor a cube, or an artifact that is not as it was written.
     """
     store, resolved = Store(folder), folder / "study.resolved.yaml"
     if not resolved.is_file():
@@ -83,7 +84,8 @@ def opened(folder: Path) -> Source:
 
     provenance = {**provenance_of(study), "models": store.models()}
     limited = re.search(r"\.limit\d+\Z", study.name) is not None
-    tree, said = analyzed(plan, found, store, provenance, limited=limited)
+    with _intact(store):
+        tree, said = analyzed(plan, found, store, provenance, limited=limited)
     return Source(tree, said, plan, store, tuple(found))
 
 
@@ -94,11 +96,26 @@ def write(source: Source, draw: Draw = drawn) -> Path:
 
 
 def page(source: Source, draw: Draw = drawn, *, version: str = "") -> str:
-    """The report as HTML; see `ablate.reports.html.render_page`."""
+    """The report as HTML; see `ablate.reports.html.render_page`.
+
+    Raises:
+        StudyError: an artifact whose samples cannot be shown because it is not as it was written.
+    """
     if (plan := source.plan) is None:
         return render_page(_page(source, draw), None, version=version)
     read = partial(samples, plan, source.store, source.states)
-    return render_page(_page(source, draw), read, version=version)
+    with _intact(source.store):
+        return render_page(_page(source, draw), read, version=version)
+
+
+@contextmanager
+def _intact(store: Store) -> Iterator[None]:
+    """Reading that says what to do about an artifact that is not as it was written."""
+    try:
+        yield
+    except CorruptArtifactError as error:
+        where = f"{store.artifacts}/{error.key[:2]}/{error.key}"
+        raise StudyError(f"{error}; move {where} away and run `ablate study` again, which makes it anew") from None
 
 
 def _page(source: Source, draw: Draw) -> Page:

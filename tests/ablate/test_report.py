@@ -243,6 +243,25 @@ def test_a_cube_of_which_nothing_can_be_said_has_a_report_too(tmp_path: Path, sm
     assert "No verdict: the cube has no variable risk_delta; `ablate study` writes it anew." in said
 
 
+def test_an_artifact_that_is_damaged_is_named_with_its_remedy(tmp_path: Path, small: Path) -> None:
+    folder = tmp_path / "small"
+    shutil.copytree(small, folder)
+    pool = next(folder.glob("artifacts/*/*/pool.jsonl"))
+    data = bytearray(pool.read_bytes())
+    data[40] ^= 1
+    pool.write_bytes(data)
+    where = re.escape(str(pool.parent))
+    with pytest.raises(StudyError, match=f"pool.jsonl has another sha256 .*; move {where} away and run `ablate study`"):
+        write(opened(folder))
+    assert html_of(folder) == html_of(small)  # the one that was there stays
+    (folder / "cube.json").unlink()
+    with pytest.raises(StudyError, match=f"move {where} away"):
+        opened(folder)
+    pool.parent.rename(tmp_path / "away")
+    assert run(study(), folder).executed == 1
+    assert len(html_of(folder)) == len(html_of(small))
+
+
 @pytest.mark.parametrize("make", [True, False])
 def test_a_folder_without_a_study_is_refused(tmp_path: Path, make: bool) -> None:
     folder = tmp_path / "nothing"
