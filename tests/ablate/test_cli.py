@@ -394,7 +394,7 @@ def test_a_figure_that_cannot_be_drawn_exits_2(ablate: Any, small: Path, words: 
 
 
 def test_the_kinds_of_the_command_are_those_that_can_be_drawn() -> None:
-    kind = typing.get_args(typing.get_type_hints(cli.figure, include_extras=True)["kind"])[0]
+    kind = typing.get_args(typing.get_type_hints(cli.results.figure, include_extras=True)["kind"])[0]
     assert typing.get_args(typing.get_args(kind)[0]) == FIGURES
 
 
