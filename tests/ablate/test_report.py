@@ -243,19 +243,25 @@ def test_a_cube_of_which_nothing_can_be_said_has_a_report_too(tmp_path: Path, sm
     assert "No verdict: the cube has no variable risk_delta; `ablate study` writes it anew." in said
 
 
+def flip(path: Path) -> None:
+    """Change one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+
+
 def test_an_artifact_that_is_damaged_is_named_with_its_remedy(tmp_path: Path, small: Path) -> None:
     folder = tmp_path / "small"
     shutil.copytree(small, folder)
     pool = next(folder.glob("artifacts/*/*/pool.jsonl"))
-    data = bytearray(pool.read_bytes())
-    data[40] ^= 1
-    pool.write_bytes(data)
+    flip(pool)
     where = re.escape(str(pool.parent))
     with pytest.raises(StudyError, match=f"pool.jsonl has another sha256 .*; move {where} away and run `ablate study`"):
         write(opened(folder))
     assert html_of(folder) == html_of(small)  # the one that was there stays
-    (folder / "cube.json").unlink()
-    with pytest.raises(StudyError, match=f"move {where} away"):
+    (folder / "cube.json").unlink()  # so that the cube is made of what is there
+    flip(pool.with_name("pool.safetensors"))
+    with pytest.raises(StudyError, match=f"pool.safetensors has another .* move {where} away"):
         opened(folder)
     pool.parent.rename(tmp_path / "away")
     assert run(study(), folder).executed == 1
