@@ -62,7 +62,9 @@ def decomposition(cube: Cube) -> pd.DataFrame:
     - ``shapley``: order-free effect share, the row's own plus half of the interaction's.
     - ``identified``: False where the interval of ``effects together`` is not above 0; effect shares are then NaN.
 
-    All intervals are 95% linearized t with J - 1 df over organisms; they may leave [0, 1].
+    Intervals are 95%: of effects and effect shares linearized t with J - 1 df over organisms, which may leave [0, 1];
+    of the random sources modified large-sample limits; of shares of all variance generalized pivotal limits (see
+    `components`). The random sources hold the noise of items too: `variance` takes it out.
 
     Raises:
         StudyError: in every behavior fewer than two complete organisms, one level, or a constant response.
@@ -71,7 +73,9 @@ def decomposition(cube: Cube) -> pd.DataFrame:
     table["p_adjusted"] = benjamini_hochberg(table["p_corrected"])
     table.attrs["methods"] = (
         "within-organism ANOVA against organism x effect (Greenhouse-Geisser, BH over the table), expected mean "
-        f"squares, linearized t intervals with {degrees(table)} df, conditional on these items and the declared levels"
+        f"squares, linearized t intervals with {degrees(table)} df (random sources, item noise included: modified "
+        "large-sample limits; shares of variance: generalized pivotal limits), conditional on these items and the "
+        "declared levels"
     )
     return table
 

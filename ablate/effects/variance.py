@@ -67,9 +67,9 @@ def variance(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame:
       negative, with modified large-sample limits; else by REML, never negative, with profile limits (see
       `variance_components`; both move by the item noise that was taken out). Of the item lines: the mean
       over organisms with its t limits.
-    - ``share, share_low, share_high``: of the sum of all lines; 95% Fieller limits over organisms (with REML, or
-      one factor: over jackknife pseudo-values of at most 10 groups of them), NaN below three organisms and where the
-      sum itself may be 0.
+    - ``share, share_low, share_high``: of the sum of all lines; 95% generalized pivotal limits (`components.drawn`);
+      with REML, or one factor, Fieller limits over jackknife pseudo-values of at most 10 groups of organisms, NaN
+      below three organisms and where the sum itself may be 0.
     - ``method``: ems or reml; of the item lines see `itemnoise.sampling_variance`.
     - ``organisms, runs``: those on which the row rests; ``.attrs["notes"]`` say which runs are left out.
 
@@ -96,8 +96,9 @@ def variance(cube: xr.DataTree, *, samples: int | None = None) -> pd.DataFrame:
     used = " and ".join(how[name] for name in how if name in set(table["method"]))
     groups = "" if table["organisms"].max() <= FOLDS else f" (shares by REML or of one factor: {FOLDS} groups of them)"
     table.attrs["methods"] = (
-        f"random effects of organisms by {used}, item noise subtracted and shown with t limits, shares with Fieller "
-        f"limits, over organisms with {degrees(table)} df{groups}"
+        f"random effects of organisms by {used}, item noise subtracted and shown with t limits, shares with "
+        "generalized pivotal limits (by REML or of one factor: Fieller), over organisms with "
+        f"{degrees(table)} df{groups}"
     )
     return table
 

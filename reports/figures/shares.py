@@ -24,8 +24,8 @@ TITLES = ("Of the effects", "Of all variance")
 def shares(tree: xr.DataTree) -> Figure:
     """Shares of the variance with 95% intervals: of the effects together, and of everything that varies among runs.
 
-    Estimand: `effects.decomposition`, shares of variance over the declared levels, with linearized t intervals over
-    organisms, which may leave [0, 1]. A share of effects that are not shown to be there is not identified.
+    Estimand: `effects.decomposition`, shares of variance over the declared levels, with their 95% limits over
+    organisms; those of effects may leave [0, 1]. A share of effects that are not shown to be there is not identified.
 
     Raises:
         StudyError: what `effects.decomposition` refuses.
@@ -48,7 +48,8 @@ def shares(tree: xr.DataTree) -> Figure:
                 ax.set_xlabel("share of variance (1 = all)")
                 ax.set_ylabel("source (name)" if ax is left else "")
                 ax.xaxis.set_tick_params(labelbottom=True)
-        caption = [f"95% linearized t interval, {style.among(frame['organisms'])}; hollow diamond: order-free, half of"]
+        caption = ["95% limits (of effects: linearized t; of all variance: generalized pivotal),"]
+        caption.append(f"{style.among(frame['organisms'])}; hollow diamond: order-free, half of")
         caption.append("the interaction with each mechanism. Shares are of the declared levels.")
         return style.finish(figure, caption + style.left_out(frame, 2 * total))
 

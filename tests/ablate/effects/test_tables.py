@@ -53,7 +53,8 @@ def test_methods_count_the_organisms_of_the_rows():
     shares = decomposition(cube).attrs["methods"]
     assert shares == (
         "within-organism ANOVA against organism x effect (Greenhouse-Geisser, BH over the table), expected mean "
-        "squares, linearized t intervals with 4 df, conditional on these items and the declared levels"
+        "squares, linearized t intervals with 4 df (random sources, item noise included: modified large-sample limits; "
+        "shares of variance: generalized pivotal limits), conditional on these items and the declared levels"
     )
 
 

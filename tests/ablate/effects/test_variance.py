@@ -186,7 +186,8 @@ def test_an_upper_bound_is_said_to_be_one():
     ]
     assert table.attrs["methods"] == (
         "random effects of organisms by expected mean squares (modified large-sample limits), item noise subtracted "
-        "and shown with t limits, shares with Fieller limits, over organisms with 5 df"
+        "and shown with t limits, shares with generalized pivotal limits (by REML or of one factor: Fieller), over "
+        "organisms with 5 df"
     )
 
 
