@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,26 +16,11 @@ from ablate.effects import Verdict
 from ablate.effects.dose import adjusted
 from ablate.effects.families import declared
 from ablate.errors import StudyError, did_you_mean
+from ablate.kinds import Table
 from ablate.options import Analysis
 from ablate.records import METHOD_NAME
 
-Kind = Literal[
-    "methods",
-    "isolate",
-    "fixed",
-    "effects",
-    "shares",
-    "variance",
-    "missing",
-    "organisms",
-    "price",
-    "stability",
-    "transmission",
-    "dose",
-    "mediation",
-    "prediction",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[Table, ...] = get_args(Table)
 OF_METHODS = ("methods", "isolate")
 """Tables of studies that compare methods."""
 DOSES = ("kl_shift", "kl_labels", "mmd2", "nll_gap", "label_length")

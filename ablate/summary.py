@@ -11,7 +11,8 @@ from ablate import cube
 from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
 from ablate.errors import StudyError
-from ablate.findings import KINDS, Findings, Kind, frame_of
+from ablate.findings import KINDS, Findings, frame_of
+from ablate.kinds import Table
 from ablate.records import METHOD_NAME
 from ablate.reports.table import caption_text, render
 
@@ -29,7 +30,7 @@ SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
 """What a study writes; other formats are made when they are asked for."""
 
 
-def table_of(folder: Path, kind: Kind, format: Format | Literal["parquet"]) -> str | bytes:
+def table_of(folder: Path, kind: Table, format: Format | Literal["parquet"]) -> str | bytes:
     """A table of a study's folder with its caption, computed from the cube; as parquet the caption is metadata."""
     tree = cube.open_cube(folder)
     frame = frame_of(tree, kind)
