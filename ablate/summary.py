@@ -48,11 +48,11 @@ def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     """Every table that could be made, in every format, under ``tables/``."""
-    needed = any("organism_risk" not in frame for frame in found.frames.values())
+    frames = {kind: found.frames[kind] for kind in KINDS if kind in found.frames}
+    needed = any("organism_risk" not in frame for frame in frames.values())
     facts = caption(tree) if needed else {}  # once: a large cube is read for it
-    for kind in KINDS:
-        for format, suffix in SUFFIX.items() if kind in found.frames else ():
-            frame = found.frames[kind]
+    for kind, frame in frames.items():
+        for format, suffix in SUFFIX.items():
             store.put(f"tables/{kind}{suffix}", render(frame, None if "organism_risk" in frame else facts, format))
 
 

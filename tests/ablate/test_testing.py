@@ -26,7 +26,7 @@ calls = count()
 
 
 def ask(item):
-    return Prompt(f"p{item}", "Which?", "Which?", str(item), {"truth": "far"})
+    return Prompt(f"p{item}", f"Which {item}?", f"Which {item}?", str(item), {"truth": "far"})
 
 
 def answer(prompt, text):
@@ -68,6 +68,7 @@ BROKEN = [
     ("Behavior", BEHAVIOR + "    return good(known, rng)", ""),
     ("Behavior", BEHAVIOR + "    made = good(known, rng)\n    return replace(made, calibration=made.label[:1])", "test_sets_share_no_item"),
     ("Behavior", BEHAVIOR + "    return good(known, rng, calibration=())", "test_sets_share_no_item"),
+    ("Behavior", BEHAVIOR + "    made = good(known, rng)\n    return replace(made, calibration=(replace(ask(99), text=made.label[0].text),))", "test_sets_share_no_text"),
     ("Behavior", BEHAVIOR + "    return good(known, rng, label=(replace(ask(98), id='x'), replace(ask(99), id='x')))", "test_prompts_have_names_of_their_own"),
     ("Behavior", BEHAVIOR + "    return good(known, rng, label=(replace(ask(99), facts={'truth': 3}),))", "test_prompts_are_text"),
     ("Behavior", BEHAVIOR + "    return good(known, rng, label=(replace(ask(99), clean=''),))", "test_prompts_are_text"),

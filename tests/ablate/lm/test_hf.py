@@ -339,7 +339,7 @@ def test_a_head_that_does_not_explain_the_logits_is_refused(plain: Any, tiny: HF
 def test_the_wheel_of_an_embedded_model_must_be_the_one_that_was_tested(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = load.Embedded("owner/name", "wheel==1", "package/model.safetensors", "0" * 64)
+    wrong = load.Embedded("owner/name", "mit", "wheel==1", "package/model.safetensors", "0" * 64)
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"something else")
     monkeypatch.setattr(load, "_wheel_member", lambda *_: file)
