@@ -473,6 +473,15 @@ def test_a_new_study_can_be_planned_and_is_not_overwritten(ablate: Any) -> None:
     assert (again.code, again.err) == (2, "mine.yaml is there already; choose another name\n")
 
 
+def test_a_new_study_in_another_folder_has_its_schema_beside_it(ablate: Any, tmp_path: Path) -> None:
+    there = tmp_path / "studies"
+    nowhere = ablate("new", str(there / "mine"))
+    assert (nowhere.code, nowhere.err) == (2, f"{there}/mine.yaml cannot be written: No such file or directory\n")
+    there.mkdir()
+    assert ablate("new", str(there / "mine")).code == 0
+    assert sorted(path.name for path in there.iterdir()) == ["mine.yaml", "study.schema.json"]
+
+
 # In a process of its own
 
 
