@@ -191,7 +191,7 @@ def _organisms(found: Findings) -> str:
     risks = " ".join(words.fraction(row["organism_risk"]) for row in rows)
     invalid = [str(row["organism"]) for row in rows if not row["valid_organism"]]
     missed = [str(row["organism"]) for row in rows if not row.get("calibrated", True)]
-    state = f"invalid_organism: {', '.join(invalid)}" if invalid else "all valid"
+    state = f"not valid: {words.count(len(invalid), 'organism')} ({', '.join(invalid)})" if invalid else "all valid"
     state += f"   target risk missed: {', '.join(missed)}" if missed else ""
     unjudged = [row["organism_unparsed"] for row in rows if row["organism_unparsed"] == row["organism_unparsed"]]
     share = f"   unjudged {words.fraction(sum(unjudged) / len(unjudged))}" if unjudged else ""
