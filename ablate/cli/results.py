@@ -46,7 +46,10 @@ def table(
 
 @app.command(epilog="Example: ablate report runs/shift_vs_selector")
 def report(folder: Dir) -> None:
-    """Write report.html, one page without network: verdict, tables, figures, hashes, and a browser of samples."""
+    """Write report.html, one page that needs no network.
+
+    It holds verdict, tables, figures, hashes, and a browser of samples.
+    """
     from ablate.report import opened, write
 
     typer.echo(f"report  {write(opened(folder))}")
@@ -60,7 +63,10 @@ def view(
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be reached by others.")] = False,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Serve the report to this machine, while the study runs too: the page follows the runs as they land."""
+    """Serve the report to this machine, while the study runs too.
+
+    The page follows the runs as they land.
+    """
     from ablate.view import server
 
     with server(folder, host=host, port=port, allow_remote=allow_remote) as serving:
@@ -172,11 +178,11 @@ def import_(
     items: Annotated[int, typer.Option(min=0, help="Evaluation items behind each outcome; 0: not known.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The folder to make; runs/NAME of the file unless given.")] = None,
 ) -> None:
-    """Make a cube of runs that were made elsewhere; every other command works on it.
+    """Make a cube of runs that were made elsewhere.
 
-    The result table of the paper's released code is recognized by its columns and needs no options. Exports of W&B and
-    MLflow are read as they are: --factors config.lr,config.label_shift. Columns that are called as in a cube (behavior,
-    model, status, key_labels, kl_shift, ...) are taken as such.
+    Every other command works on it. The result table of the paper's released code is recognized by its columns and
+    needs no options. Exports of W&B and MLflow are read as they are: --factors config.lr,config.label_shift. Columns
+    that are called as in a cube (behavior, model, status, key_labels, kl_shift, ...) are taken as such.
     """
     from ablate import mapping
     from ablate.importing import import_rows
@@ -198,7 +204,10 @@ def compare(
     other: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another one.")],
     format: Annotated[Literal["md", "csv", "json"], typer.Option(help="Output format.")] = "md",
 ) -> None:
-    """Show what changed from one cube to another: design, artifacts, effects (B less A) and verdicts."""
+    """Show what changed from one cube to another.
+
+    Design, artifacts, effects (B less A) and verdicts.
+    """
     from ablate import compare as comparing
 
     printed(comparing.compare(one, other, format))
