@@ -19,6 +19,7 @@ from laboratory import SMALL, WHOLE, cube_of
 
 from ablate import cli, registry
 from ablate.cli import main
+from ablate.cli.app import fitted
 from ablate.reports.figures import KINDS as FIGURES
 from ablate.version import __version__
 
@@ -316,6 +317,18 @@ def test_parquet_goes_to_a_file(whole: Path, words: list[str], capfdbinary: Any,
         main([command, str(whole), *more, "--format", "parquet"])
     assert refused.value.code == 2
     assert capfdbinary.readouterr().err.startswith(b"parquet is no text; send it to a file: ")
+
+
+def test_lines_are_broken_between_words_on_a_terminal_alone(monkeypatch: Any) -> None:
+    text = f"VERDICT  {'word ' * 30}[-1.5, +2.5]\n\nlabel_shift     largest: clean_view\n{'x' * 90}"
+    monkeypatch.setenv("COLUMNS", "60")
+    assert fitted(text) == text
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    lines = fitted(text).splitlines()
+    assert max(len(line) for line in lines if "x" not in line) <= 60
+    assert " ".join(fitted(text).split()) == " ".join(text.split())
+    assert "label_shift     largest: clean_view" in lines
+    assert lines[-1] == "x" * 90
 
 
 def test_the_caption_states_what_the_numbers_rest_on(ablate: Any, whole: Path) -> None:
