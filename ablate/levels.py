@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ablate import registry
-from ablate.errors import StudyError
+from ablate.errors import StudyError, did_you_mean
 from ablate.keys import canonical
 from ablate.wording import report, show
 from ablate.yamlfile import Faults, Node
@@ -132,7 +132,8 @@ def _name_and_options(family: str, node: Node, faults: Faults) -> tuple[str | No
         return name, replace(given, value={})
     if not isinstance(given.value, dict):
         if not faults.silent(given.path):
-            faults.add(given, f"{show(given.value)} is not a mapping of the options of '{name}'")
+            near = did_you_mean(name, ("swap", "fix")) if isinstance(given.value, list) else ""
+            faults.add(given, f"{show(given.value)} is not a mapping of the options of '{name}'{near}")
         return None, empty
     return name, given
 

@@ -35,6 +35,7 @@ class Display:
             TextColumn("{task.description:<10}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TextColumn("stages"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )

@@ -521,8 +521,8 @@ class Store:
             holder = "another process"  # which has not yet written who it is
         return f"{self.root} is in use by {holder}; wait for it or choose another folder"
 
-    def claim(self, digest: str, name: str) -> None:
-        """Make this the folder of study ``name``, whose design has ``digest``; the design may change later.
+    def claim(self, digest: str, name: str) -> bool:
+        """Make this the folder of study ``name``, whose design has ``digest``; True where it had another design.
 
         Raises:
             StudyError: the folder holds another study.
@@ -538,6 +538,7 @@ class Store:
             raise StudyError(f"{self.root} holds study '{known[0]}', not '{name}'; choose another folder for '{name}'")
         if known[1] != digest:
             self.put("study.json", {"name": name, "digest": digest})
+        return known[1] not in (None, digest)
 
     def get(self, name: str, default: Any = None) -> Any:
         """The content of a small JSON file of the folder; ``default`` where there is none, None if it is no JSON."""

@@ -118,9 +118,7 @@ def lines(found: Findings) -> list[str]:
     """
     out = [_organisms(found)] if "organisms" in found.frames else []
     for row in _rows(found, "controls"):
-        setting = [f"{name} {row[name]}" for name in list(row)[1 : list(row).index("control")]]
-        about = ", ".join([row["behavior"], *setting])
-        out.append(_line(f"{row['control']} control", about, _effect(row) + _expected(row)))
+        out.append(_line(f"{row['control']} control", _about(row, "control"), _effect(row) + _expected(row)))
     if "methods" in found.frames:
         return out + (_isolated(found) if "isolate" in found.frames else _whole(found))
     largest: dict[tuple[str, str], Row] = {}
@@ -140,9 +138,8 @@ def lines(found: Findings) -> list[str]:
     for row in _rows(found, "shares"):
         if row["source"] == "interaction":
             share = words.share(Interval(row["effect_share"], row["effect_low"], row["effect_high"]))
-            out.append(
-                _line("interaction", row["behavior"], f"share {share if row['identified'] else 'not identified'}")
-            )
+            share = share if row["identified"] else "not identified"
+            out.append(_line("interaction", _about(row, "source"), f"share {share}"))
     return out
 
 
@@ -174,6 +171,12 @@ def _line(name: str, what: str, number: str) -> str:
     return f"{name:<26} {what:<30} {number}"
 
 
+def _about(row: Row, until: str) -> str:
+    """The behavior and the setting: the columns before ``until``, as ``tabular, candidates 3``."""
+    names = list(row)
+    return ", ".join([row["behavior"], *(f"{name} {row[name]}" for name in names[1 : names.index(until)])])
+
+
 def _effect(row: Row) -> str:
     return words.effect(Interval(row["effect_pp"], row["low"], row["high"]))
 
@@ -192,7 +195,7 @@ def _organisms(found: Findings) -> str:
     risks = " ".join(words.fraction(row["organism_risk"]) for row in rows)
     invalid = [str(row["organism"]) for row in rows if not row["valid_organism"]]
     missed = [str(row["organism"]) for row in rows if not row.get("calibrated", True)]
-    state = f"invalid_organism: {', '.join(invalid)}" if invalid else "all valid"
+    state = f"not valid: {words.count(len(invalid), 'organism')} ({', '.join(invalid)})" if invalid else "all valid"
     state += f"   target risk missed: {', '.join(missed)}" if missed else ""
     unjudged = [row["organism_unparsed"] for row in rows if row["organism_unparsed"] == row["organism_unparsed"]]
     share = f"   unjudged {words.fraction(sum(unjudged) / len(unjudged))}" if unjudged else ""

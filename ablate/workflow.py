@@ -44,6 +44,7 @@ class Ran:
     states: Mapping[str, int]  # runs by status
     errors: tuple[tuple[str, str], ...]  # (run, error)
     unreported: str = ""  # why there is no report
+    redesigned: bool = False  # the folder held the results of another design
 
 
 def limited(study: Study, limit: int | None) -> Study:
@@ -74,7 +75,7 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
     """
     plan, store = compile_study(study), Store(folder)
     with store.locked(study.name):
-        store.claim(study.digest, study.name)
+        redesigned = store.claim(study.digest, study.name)
         store.put("study.resolved.yaml", study.dump())
         executed, repaired, source = 0, set[str](), None
         while True:
@@ -91,9 +92,8 @@ def run_study(study: Study, folder: Path, watch: Watch, *, limit: int | None = N
         unreported = _report(store, source)
     counts: Counter[str] = Counter(state.status for state in found[: len(plan.cells)])
     failed = [state for state in found if state.status in ("failed", "blocked")]
-    return Ran(
-        folder, executed, dict(counts), tuple((describe(plan, state.cell), state.error) for state in failed), unreported
-    )
+    errors = tuple((describe(plan, state.cell), state.error) for state in failed)
+    return Ran(folder, executed, dict(counts), errors, unreported, redesigned)
 
 
 def cube_in_memory(study: Study) -> xr.DataTree:
@@ -199,7 +199,9 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> So
     from ablate import cube, summary
     from ablate.report import NAME, Source
 
-    (store.root / NAME).unlink(missing_ok=True)  # it tells of other results
+    made = (path for folder in ("tables", "figures") for path in (store.root / folder).glob("*.*"))
+    for told in (store.root / NAME, *made):
+        told.unlink(missing_ok=True)  # it tells of other results
 
     provenance = {**provenance_of(plan.study), "models": store.models()}
     tree, said = analyzed(plan, found, store, provenance, limited=limited)

@@ -137,6 +137,8 @@ class _Reader:
             problem = "a tab stands here; YAML is indented with spaces"
         elif "mapping values are not allowed" in problem:
             problem = "not valid YAML: ': ' inside a text or a wrong indentation; put a text with ': ' in quotes"
+        elif "block end" in problem or "block mapping start" in problem:
+            problem = "not valid YAML: wrong indentation; options of one section begin in the same column"
         elif "end of stream" in problem or "stream end" in problem:
             mark = error.context_mark or mark
             problem = "not valid YAML: what begins here is not closed"

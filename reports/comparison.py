@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -40,4 +41,4 @@ def _sentence(note: str) -> str:
 
 def _plain(text: str) -> str:
     """On one line, without what Markdown would read as a tag."""
-    return "".join(c if c.isprintable() else " " for c in text).replace("<", "&lt;")
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", "".join(c if c.isprintable() else " " for c in text))

@@ -47,7 +47,7 @@ def render(frame: pd.DataFrame, caption: Mapping[str, Any] | None = None, format
 def caption_text(facts: Mapping[str, Any], methods: str = "") -> str:
     """The facts below a table: the data and the methods, what could not be judged, what is left out."""
     data = [words.count(facts["runs"], "run"), *(_organisms(facts)), words.count(facts["seeds"], "training seed")]
-    if facts.get("items") is not None:
+    if facts.get("items"):
         data.append(
             f"{_items(facts['items'])} items" + (f" x {facts['evaluation']}" if facts.get("evaluation") else "")
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +45,15 @@ def printed(content: str | bytes) -> None:
     if isinstance(content, bytes) and sys.stdout.isatty():
         raise StudyError("parquet is no text; send it to a file: ... --format parquet > table.parquet")
     typer.echo(content, nl=False)
+
+
+def fitted(text: str) -> str:
+    """On a terminal its lines broken between words; elsewhere a line stays one line, for other programs."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(shutil.get_terminal_size().columns, 40)
+    fit = partial(textwrap.wrap, width=width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False)
+    return "\n".join(part for line in text.splitlines() for part in (fit(line) or [""]))
 
 
 def names(text: str) -> list[str]:

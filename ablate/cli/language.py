@@ -38,10 +38,14 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the st
     """Write a commented study file, and its schema for editors."""
     from ablate.schema import json_schema, new_study
 
-    target, schema_file = Path(f"{name.removesuffix('.yaml')}.yaml"), Path("study.schema.json")
+    target = Path(f"{name.removesuffix('.yaml')}.yaml")
+    schema_file = target.with_name("study.schema.json")  # the study names it as its neighbor
     text = new_study(target.stem, schema_file.name)
     if target.exists():
         raise StudyError(f"{target} is there already; choose another name")
-    schema_file.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    target.write_text(text, encoding="utf-8")
+    try:
+        schema_file.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"{target} cannot be written: {error.strerror}") from None
     typer.echo(f"wrote {target} and {schema_file}; next: ablate plan {target}")

@@ -153,10 +153,9 @@ def import_(
 ) -> None:
     """Make a cube of runs that were made elsewhere.
 
-    Every other command works on it. The result table of the paper's released code is recognized by its columns
-    and needs no options. Exports of W&B and MLflow are read as they are: --factors
-    config.lr,config.label_shift. Columns that are called as in a cube (behavior, model, status, key_labels,
-    kl_shift, ...) are taken as such.
+    Every other command works on it. The result table of the paper's released code is recognized by its columns and
+    needs no options. Exports of W&B and MLflow are read as they are: --factors config.lr,config.label_shift. Columns
+    that are called as in a cube (behavior, model, status, key_labels, kl_shift, ...) are taken as such.
     """
     from ablate import mapping
     from ablate.importing import import_rows

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ablate.cli.app import Dir, Out, Sets, StudyArg, app, interruptible
+from ablate.cli.app import Dir, Out, Sets, StudyArg, app, fitted, interruptible
 
 if TYPE_CHECKING:
     from ablate.workflow import Ran
@@ -35,7 +35,7 @@ def study(
     folder = out or Path("runs") / loaded.name
     with interruptible(), Display(Console(soft_wrap=True)) as display:
         ran = run_study(loaded, folder, display, limit=limit)
-    typer.echo(closing(ran))
+    typer.echo(fitted(closing(ran)))
     raise typer.Exit(1 if ran.errors else 0)
 
 
@@ -149,6 +149,8 @@ def closing(ran: Ran) -> str:
         f"report  {report}" if not ran.unreported else f"no report: {ran.unreported}; `ablate report` tries again"
     )
     out.append(f"cube    {ran.folder / 'cube.zarr'}")
+    if ran.redesigned:
+        out.append(f"they replace those of another design that were in {ran.folder}; --out would have kept both")
     out += [f"failed: {run}: {error}" for run, error in ran.errors[:10]]
     out += [f"{len(ran.errors)} runs failed or are blocked; the same command tries them again"] if ran.errors else []
     return "\n".join(out)

@@ -61,7 +61,7 @@ def diversity(tree: xr.DataTree) -> Figure:
         axes[0].set_yticks(np.arange(len(parts)) + HIGH / 2)
         axes[0].set_yticklabels([style.wrapped(_named(title, part), 20) for title, part in parts])
         what = "label shift" if frame.columns.get_loc("label_shift") == 1 else "setting"
-        axes[0].set_ylabel(f"{what} (level); height of a row: 100% of prompts")
+        axes[0].set_ylabel(f"{what} (level);\na row is 100% of prompts high")
         return style.finish(figure, _caption(frame, total, names, len(shown)))
 
 

@@ -32,7 +32,9 @@ def embedding(tree: xr.DataTree) -> Figure:
     names = list(dict.fromkeys(frame["label_shift"]))
     with style.styled():
         width = style.DOUBLE if columns > 2 else 2.6 * columns
-        figure, axes = style.canvas(width, rows * (width / columns + 0.1), rows, columns, sharex=True, sharey=True)
+        figure, axes = style.canvas(
+            width, rows * (width / columns + 0.1) + 0.2, rows, columns, sharex=True, sharey=True
+        )
         keys = list(frame.columns[: frame.columns.get_loc("label_shift")])
         every = {key: part[~part["centroid"]] for key, part in frame.groupby(keys, sort=False)}
         for i, (ax, (title, part)) in enumerate(zip(axes, parts, strict=False)):

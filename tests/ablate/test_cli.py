@@ -19,6 +19,7 @@ from laboratory import SMALL, WHOLE, cube_of
 
 from ablate import cli, registry
 from ablate.cli import main
+from ablate.cli.app import fitted
 from ablate.reports.figures import KINDS as FIGURES
 from ablate.version import __version__
 
@@ -318,6 +319,18 @@ def test_parquet_goes_to_a_file(whole: Path, words: list[str], capfdbinary: Any,
     assert capfdbinary.readouterr().err.startswith(b"parquet is no text; send it to a file: ")
 
 
+def test_lines_are_broken_between_words_on_a_terminal_alone(monkeypatch: Any) -> None:
+    text = f"VERDICT  {'word ' * 30}[-1.5, +2.5]\n\nlabel_shift     largest: clean_view\n{'x' * 90}"
+    monkeypatch.setenv("COLUMNS", "60")
+    assert fitted(text) == text
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    lines = fitted(text).splitlines()
+    assert max(len(line) for line in lines if "x" not in line) <= 60
+    assert " ".join(fitted(text).split()) == " ".join(text.split())
+    assert "label_shift     largest: clean_view" in lines
+    assert lines[-1] == "x" * 90
+
+
 def test_the_caption_states_what_the_numbers_rest_on(ablate: Any, whole: Path) -> None:
     caption = ablate("table", whole).out.splitlines()[-1]
     for fact in ("54 runs", "6 organisms (induction seeds 0-5)", "1 training seed", "12 items", "2 sampled at T = 1",
@@ -471,6 +484,15 @@ def test_a_new_study_can_be_planned_and_is_not_overwritten(ablate: Any) -> None:
     assert ablate("plan", "mine.yaml").code == 0
     again = ablate("new", "mine.yaml")
     assert (again.code, again.err) == (2, "mine.yaml is there already; choose another name\n")
+
+
+def test_a_new_study_in_another_folder_has_its_schema_beside_it(ablate: Any, tmp_path: Path) -> None:
+    there = tmp_path / "studies"
+    nowhere = ablate("new", str(there / "mine"))
+    assert (nowhere.code, nowhere.err) == (2, f"{there}/mine.yaml cannot be written: No such file or directory\n")
+    there.mkdir()
+    assert ablate("new", str(there / "mine")).code == 0
+    assert sorted(path.name for path in there.iterdir()) == ["mine.yaml", "study.schema.json"]
 
 
 # In a process of its own

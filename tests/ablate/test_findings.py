@@ -183,7 +183,7 @@ def test_an_invalid_organism_is_no_part_of_any_inference(one_invalid: tuple[Path
 
 def test_an_invalid_organism_is_counted_where_it_is_left_out(one_invalid: tuple[Path, Path]) -> None:
     four, three = one_invalid
-    assert "invalid_organism: 1   unjudged .03\n" in (four / "summary.txt").read_text()
+    assert "not valid: 1 organism (1)   unjudged .03\n" in (four / "summary.txt").read_text()
     assert "1 organism not valid (1)" in table_of(four, "fixed", "md")
     assert "not valid" not in table_of(three, "fixed", "md")
     frame = query(open_cube(four), [], ["label_shift"], ["risk_delta"])

@@ -604,8 +604,9 @@ def test_the_lock_is_released_when_the_study_fails(store: Store) -> None:
 
 
 def test_a_folder_belongs_to_one_study(store: Store) -> None:
-    store.claim("d1", "mine")
-    store.claim("d2", "mine")  # a level was added
+    assert not store.claim("d1", "mine")
+    assert not store.claim("d1", "mine")
+    assert store.claim("d2", "mine")  # a level was added
     assert json.loads((store.root / "study.json").read_text()) == {"name": "mine", "digest": "d2"}
     with pytest.raises(StudyError) as caught:
         store.claim("d2", "other")

@@ -38,6 +38,24 @@ def whole_artifacts(folder: Path) -> int:
     return len(store.keys())
 
 
+# Another design in the same folder
+
+
+def test_what_tells_of_another_design_is_taken_away(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    first = run(study(), folder)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "shares.svg").write_text("of the first design")
+    assert (folder / "tables" / "shares.md").is_file()
+    assert not run(study(), folder).redesigned
+    assert (folder / "figures" / "shares.svg").is_file()
+    second = run(study("factors.selector=first"), folder)
+    assert (first.redesigned, second.redesigned) == (False, True)
+    assert not (folder / "tables" / "shares.md").exists()
+    assert not (folder / "figures" / "shares.svg").exists()
+    assert (folder / "tables" / "fixed.md").is_file()
+
+
 # Resuming
 
 

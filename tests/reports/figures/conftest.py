@@ -27,6 +27,7 @@ def cubes(finished: Path) -> dict[str, xr.DataTree]:
         "scaling": gallery(candidates=(2, 4)),
         "isolated": of_methods(),
         "methods": of_methods([f"method_{i}" for i in range(9)], isolated=False),
+        "two by two": gallery(shifts=["none", "clean_view"], selectors=["first", "majority"]),
         "one organism": gallery(organisms=1),
         "one selector": gallery(selectors=["first"]),
         "hostile": gallery(shifts=names, selectors=["first", "argmax($a_b^c$)", "<b>best</b>"]),

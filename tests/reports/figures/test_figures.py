@@ -22,6 +22,7 @@ ALLOWED = {
     "scaling": (*GRID, "scaling"),
     "isolated": ("organisms", "shares", "methods", "isolate"),
     "methods": ("organisms", "methods"),
+    "two by two": GRID,
     "one organism": ("interaction", "organisms", "prediction", "dose", "eta", "diversity", "embedding"),
     "one selector": ("interaction", "organisms", "prediction", "dose", "diversity", "embedding"),
     "hostile": GRID,
