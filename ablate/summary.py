@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from ablate import cube
 from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
 from ablate.errors import StudyError
 from ablate.findings import KINDS, Findings, frame_of
-from ablate.kinds import Table
+from ablate.kinds import Figure, Table
 from ablate.records import METHOD_NAME
 from ablate.reports.table import caption_text, render
 
@@ -44,6 +44,14 @@ def table_of(folder: Path, kind: Table, format: Format | Literal["parquet"]) -> 
 def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
     """A table with the caption of its cube; what is known of organisms needs none, and may be all there is."""
     return render(frame, None if "organism_risk" in frame else caption(tree), format)
+
+
+def written(folder: Path) -> Iterator[Path]:
+    """Where tables and figures of a study's folder are written, whether or not they are there."""
+    for kind in get_args(Table):
+        yield from (folder / "tables" / f"{kind}{suffix}" for suffix in SUFFIX.values())
+    for kind in get_args(Figure):
+        yield from (folder / "figures" / f"{kind}.{format}" for format in ("svg", "png", "pdf"))
 
 
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:

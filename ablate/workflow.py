@@ -199,8 +199,7 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> So
     from ablate import cube, summary
     from ablate.report import NAME, Source
 
-    made = (path for folder in ("tables", "figures") for path in (store.root / folder).glob("*.*"))
-    for told in (store.root / NAME, *made):
+    for told in (store.root / NAME, *summary.written(store.root)):
         told.unlink(missing_ok=True)  # it tells of other results
 
     provenance = {**provenance_of(plan.study), "models": store.models()}

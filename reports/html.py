@@ -135,6 +135,21 @@ TITLES = {
 }
 
 
+DRAWN = {
+    "interaction": "Change of risk in every cell",
+    "organisms": "Every effect, organism by organism",
+    "shares": "Shares of the effects and of the variance",
+    "prediction": "What labels alone predicted, and what training did",
+    "dose": "The effect against the divergence of the labels",
+    "eta": "Misaligned candidates by their score: what a selector could do",
+    "diversity": "How sure each prompt's answer is, before and after",
+    "embedding": "The candidates of every label shift on one plane",
+    "scaling": "The effect against the number of candidates",
+    "methods": "What each method changes",
+    "isolate": "Which of a method's mechanisms does it",
+}
+
+
 def render_page(page: Page, samples: Callable[[int], Any] | None, *, version: str = "") -> str:
     """The report as HTML of less than `LIMIT` bytes.
 
@@ -216,6 +231,11 @@ class _Image(NamedTuple):
     width: int  # pixels of CSS
     height: int
     wide: bool
+
+    @property
+    def title(self) -> str:
+        """What the figure shows, in words."""
+        return DRAWN.get(self.kind, self.kind.replace("_", " ").capitalize())
 
 
 def _fitting(figures: Mapping[str, bytes]) -> tuple[list[_Image], list[str]]:

@@ -46,6 +46,7 @@ def test_what_tells_of_another_design_is_taken_away(tmp_path: Path) -> None:
     first = run(study(), folder)
     (folder / "figures").mkdir()
     (folder / "figures" / "shares.svg").write_text("of the first design")
+    (folder / "tables" / "mine.md").write_text("of the reader")
     assert (folder / "tables" / "shares.md").is_file()
     assert not run(study(), folder).redesigned
     assert (folder / "figures" / "shares.svg").is_file()
@@ -54,6 +55,7 @@ def test_what_tells_of_another_design_is_taken_away(tmp_path: Path) -> None:
     assert not (folder / "tables" / "shares.md").exists()
     assert not (folder / "figures" / "shares.svg").exists()
     assert (folder / "tables" / "fixed.md").is_file()
+    assert (folder / "tables" / "mine.md").is_file()
 
 
 # Resuming
