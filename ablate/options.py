@@ -6,11 +6,13 @@ Every description ends up in the JSON Schema that editors read and in the commen
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, WithJsonSchema
 
 from ablate.bars import ALPHA, EQUIVALENCE_PP, INTERACTION_SHARE, SHARE_BAR
+from ablate.errors import did_you_mean
 from ablate.levels import Level, in_label
 
 NAME = r"^(?![.-])[A-Za-z0-9._-]{1,80}$"
@@ -20,6 +22,18 @@ NAME_RULE = "a name is 1 to 80 letters, digits, '.', '_' or '-', and begins with
 def _nameable(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise ValueError(f"'{name[:60]}' cannot name a folder of results: {NAME_RULE}")
+    return name
+
+
+EMBEDDED = ("smollm2-135m", "tabular")
+"""Models that need neither a hub nor a folder."""
+
+
+def _meant(name: str) -> str:
+    """A name that almost is that of an embedded model is a slip; any other is looked for when it is loaded."""
+    slip = "" if name in EMBEDDED or "/" in name or Path(name).exists() else did_you_mean(name, EMBEDDED)
+    if slip:
+        raise ValueError(f"no model called '{name}'{slip}")
     return name
 
 
@@ -63,7 +77,9 @@ class Section(BaseModel):
 class Model(Section):
     """The base model of every organism."""
 
-    name: str = Field(min_length=1, description="smollm2-135m, or any Hub id or local folder")
+    name: Annotated[str, AfterValidator(_meant)] = Field(
+        min_length=1, description="smollm2-135m, or any Hub id or local folder"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto measures once which is faster")
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit on the Hub")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")

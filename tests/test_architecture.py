@@ -72,7 +72,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ablate.wording": ("ablate.errors", "ablate.yamlfile"),
     "ablate.levels": ("ablate.errors", "ablate.keys", "ablate.registry", "ablate.wording", "ablate.yamlfile"),
     "ablate.bars": (),
-    "ablate.options": ("ablate.bars", "ablate.levels"),
+    "ablate.options": ("ablate.bars", "ablate.errors", "ablate.levels"),
     "ablate.methods": ("ablate.levels", "ablate.options", "ablate.records", "ablate.registry", "ablate.yamlfile"),
     "ablate.study": ("ablate.errors", "ablate.keys", "ablate.levels", "ablate.methods", "ablate.options",
                      "ablate.reading", "ablate.records", "ablate.registry", "ablate.yamlfile"),

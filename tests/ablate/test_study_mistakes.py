@@ -206,6 +206,8 @@ ALONE = [
     (HEAD.replace("model: m\n", ""), "1:1: model: required, but missing"),
     (HEAD.replace("model: m", "model:"), "3:1: model: null is not a model: a name, or a mapping of options"),
     (HEAD.replace("model: m", "model: ''"), "2:8: model: is empty"),
+    (HEAD.replace("model: m", "model: tabluar"), "2:8: model: no model called 'tabluar'; did you mean 'tabular'?"),
+    (HEAD.replace("model: m", "model: {name: smollm2-135}"), "2:15: model.name: no model called 'smollm2-135'; did you mean 'smollm2-135m'?"),
     (HEAD.replace("model: m", "model: {}"), "2:8: model.name: required, but missing"),
     (HEAD.replace("model: m", "model: {name: m, dtype: bf16}"), "2:25: model.dtype: 'bf16' is not 'auto', 'float32' or 'bfloat16'; did you mean 'bfloat16'?"),
     (HEAD.replace("model: m", "model: {name: m, revision: 1e3}"), "2:28: model.revision: 1000.0 is not a text; put it in quotes"),
