@@ -51,7 +51,7 @@ def import_rows(path: Path, mapped: Mapped | None, folder: Path) -> Imported:
     tree, about, notes = imported(rows, mapped)
     said = findings.find(tree, Analysis())
     tree["analysis"] = findings.analysis(said)
-    draft = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    draft = folder.resolve().with_name(f"{folder.resolve().name}.{uuid.uuid4().hex[:8]}.partial")
     store = Store(draft)
     try:
         draft.mkdir(parents=True)
