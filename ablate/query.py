@@ -235,6 +235,10 @@ def sql(tree: xr.DataTree, statement: str) -> pd.DataFrame:
     Raises:
         StudyError: with the first line of duckdb's message.
     """
+    try:
+        statement.encode()
+    except UnicodeEncodeError:
+        raise StudyError("sql: the statement is not UTF-8") from None
     with duckdb.connect(":memory:", config={"enable_external_access": "false", "temp_directory": ""}) as database:
         database.execute("set lock_configuration = true")
         database.register("runs", runs_frame(tree))
@@ -259,7 +263,7 @@ def render(frame: pd.DataFrame, format: Format = "table") -> str:
     if format == "json":
         records = [dict(zip(frame.columns, map(_json, row), strict=True)) for row in frame.itertuples(index=False)]
         return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    columns = [[str(name), *_cells(frame.iloc[:, place])] for place, name in enumerate(frame.columns)]
+    columns = [[_printable(str(name)), *_cells(frame.iloc[:, place])] for place, name in enumerate(frame.columns)]
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     widths = [max(map(len, column)) for column in columns]
     lines = [
