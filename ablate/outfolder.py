@@ -27,8 +27,13 @@ def rewritten(out: Path, name: str, size: int) -> Iterator[OutFolder]:
     Raises:
         StudyError: ``out`` holds something else, or what the disk refused, in words.
     """
-    edited = _replaceable(out, name)
+    out = out.resolve()  # a link is followed, '.' has a name
+    if not out.name:
+        raise StudyError(f"{out}: is no folder to export to; choose another one (--out)")
     partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
+    if not out.exists() and (old / MARK).is_file():
+        os.rename(old, out)  # ends the swap that a crash interrupted: it may hold edited cards
+    edited = _replaceable(out, name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in (partial, old):  # of an export that was killed
@@ -40,7 +45,12 @@ def rewritten(out: Path, name: str, size: int) -> Iterator[OutFolder]:
         folder.json(MARK, {"export_of": name, "cards": folder.cards})
         if out.exists():
             os.rename(out, old)
-        os.rename(partial, out)
+        try:
+            os.rename(partial, out)
+        except OSError:
+            if old.exists():
+                os.rename(old, out)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FatalError(

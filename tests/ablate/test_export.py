@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,6 +212,60 @@ def test_a_fault_in_the_middle_leaves_what_was_there(ran: Path, out: Path, monke
         Export(ran).write(out)
     assert files(out) == first
     assert sorted(path.name for path in out.parent.iterdir()) == ["export"]
+
+
+def test_an_export_killed_between_its_renames_loses_no_edited_card(ran: Path, out: Path) -> None:
+    Export(ran).write(out)
+    (out / "data" / "README.md").write_text("edited")
+    out.rename(out.with_name(f".{out.name}.old"))  # the first of the two renames
+    assert Export(ran).write(out) == ["data/README.md"]
+    assert (out / "data" / "README.md").read_text() == "edited"
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_rename_that_fails_puts_the_old_export_back(ran: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Export(ran).write(out)
+    before, real = files(out), os.rename
+
+    def refused(one: Path, other: Path) -> None:
+        if str(one).endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error", str(one))
+        real(one, other)
+
+    with monkeypatch.context() as patch, pytest.raises(FatalError, match="Input/output error"):
+        patch.setattr(os, "rename", refused)
+        Export(ran).write(out)
+    assert files(out) == before
+
+
+def test_an_export_through_a_link_replaces_what_it_leads_to(ran: Path, out: Path) -> None:
+    link = out.with_name("link")
+    out.mkdir()
+    link.symlink_to(out)
+    for _ in range(2):
+        Export(ran).write(link)
+    assert sorted(out.parent.iterdir()) == sorted([link, out])
+    assert (out / "data" / "study.yaml").is_file()
+
+
+def test_the_current_folder_is_exported_to(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match="is no folder to export to"):
+        Export(ran).write(Path("/"))
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(StudyError, match="is there and is no export"):
+        Export(ran).write(Path())
+
+
+def test_a_damaged_pool_is_said(ran: Path, out: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    shutil.copytree(ran, folder)
+    found = Export(folder)
+    file = found.store.read(found.plan.cells[0].pool).path / "pool.jsonl"
+    file.write_bytes(file.read_bytes()[:-2] + b"x\n")
+    with pytest.raises(StudyError, match=r"pool.jsonl has another sha256 .*; move .* and run `ablate study` again"):
+        found.write(out)
+    assert not out.exists()
 
 
 def test_no_room_is_said_before_anything_is_written(ran: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,7 +515,9 @@ def test_a_damaged_adapter_is_said(trained: Path, out: Path, tmp_path: Path) -> 
     found = Export(folder)
     file = found.store.read(found.adapters[0].key).path / "adapter.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(StudyError, match=r"has another sha256 than its receipt says; `ablate study` makes it again"):
+    with pytest.raises(
+        StudyError, match=r"has another sha256 than its receipt says; move .* and run `ablate study` again"
+    ):
         found.write(out)
     assert not out.exists()
 
