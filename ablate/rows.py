@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablate.errors import StudyError, did_you_mean
+from ablate.errors import StudyError, did_you_mean, printable
 
 Kind = Literal["csv", "tsv", "jsonl", "parquet"]
 SUFFIXES: dict[str, Kind] = {
@@ -287,8 +287,3 @@ def _text(value: str) -> str:
 def quoted(text: str, length: int = 60) -> str:
     """A field in quotes: its beginning, control characters escaped."""
     return f"'{printable(text if len(text) <= length else f'{text[:length]}...')}'"
-
-
-def printable(text: str) -> str:
-    """Control characters escaped: what stands in a file must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hostile
 import huggingface_hub
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from ablate.dataset import LARGEST, numbers
 from ablate.errors import FatalError, StudyError
 from ablate.export import Export, hub_name, in_words
 from ablate.lm.adapter import adapter_config
+from ablate.outfolder import OutFolder
 from ablate.reports.cards import ROWS, cell, shortened
 
 SECRET = "hf_" + "planted" * 3
@@ -339,6 +341,17 @@ def test_a_secret_in_a_study_is_found(tmp_path: Path, out: Path, monkeypatch: py
     assert not (tmp_path / ".other.partial").exists()
 
 
+def test_a_secret_is_found_as_json_escapes_it(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = '{"key": "-----BEGIN\\n\u00e9"}\n'
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", value)
+    folder = OutFolder(out, {})
+    for text in (f"it is {value}", json.dumps([value]), json.dumps([value], ensure_ascii=False), str({"a": value})):
+        with pytest.raises(StudyError, match="GOOGLE_CREDENTIALS"):
+            folder.check("data/items.jsonl", text)
+    with pytest.raises(StudyError, match="GOOGLE_CREDENTIALS"):
+        folder.lines("data/items.jsonl", [{"answer": value}])
+
+
 # The command
 
 
@@ -532,3 +545,12 @@ def test_names_of_models_on_the_hub(tmp_path: Path) -> None:
 def test_factors_of_no_rank_are_refused() -> None:
     with pytest.raises(ValueError, match=r"LoRA factors of one rank, these have \[\]"):
         adapter_config({"table": np.zeros(2)}, "owner/model")
+
+
+def test_hostile_answers_are_exported_as_they_are(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile, "LONG", "x" * 1000)
+    with with_plugins(hostile.plugin):
+        run(study(text=hostile.STUDY, name="hostile"), tmp_path / "hostile")
+        Export(tmp_path / "hostile").write(out)
+    answers = {text for row in rows(out / "data" / "labels.jsonl") for text in row["answers"]}
+    assert {hostile.SCRIPT, hostile.CONTROL, hostile.HALF, hostile.ARABIC} <= answers
