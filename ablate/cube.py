@@ -36,6 +36,8 @@ NEEDED = {
     "/": ("status", "error", "valid_organism", "organism_risk", "model", "behavior", "induction_seed"),
     "/items": ("outcome_before", "outcome_after", "item_id", "kind", "split", "item_cluster"),
 }
+GROUPS = ("items", "labels", "controls", "induction", "analysis")
+"""What may stand below the root, where no variable may have the same name."""
 SHOWN_FIRST = (
     *("status", "risk_before", "risk_after", "risk_delta", "outcome_before", "outcome_after"),
     *("items", "labels", "controls", "induction", "analysis", "verdict", "gates", "fixed", "effects", "shares"),
@@ -263,7 +265,7 @@ def _root(grid: _Grid, cells: _Cells, organisms: Sequence[Organism], columns: Ma
         *((name, of_cells(values, column_attrs(columns[name]))) for name, values in cells.numbers.items()),
         *((name, of_cells(cells.texts[name], text_attrs(_text_name(name)))) for name in sorted(cells.texts)),
     ]
-    used: set[str] = {"item", "prompt", *NEEDED["/items"]}
+    used: set[str] = {"item", "prompt", *NEEDED["/items"], *GROUPS}
     for name, _ in [*coords, *variables]:
         if name in used or "/" in name:
             raise ValueError(f"'{name}' cannot be the name of an axis, option or column: it is taken or has a slash")
@@ -481,6 +483,20 @@ def read(data: xr.Dataset, name: str) -> Array:
         raise StudyError(f"cube: cannot read '{name}' ({_reason(error)}); `ablate study` rebuilds the cube") from None
     kind = bool if name == "valid_organism" else values.dtype if values.dtype.kind in "biuf" else object
     return np.asarray(values, kind)
+
+
+def loaded(path: Path) -> xr.DataTree:
+    """The cube of a study folder, read into memory.
+
+    Raises:
+        StudyError: as `open_cube`, or the bytes on disk are damaged.
+    """
+    tree = open_cube(path)
+    try:
+        return tree.load()
+    except Exception:
+        refuse_damage(tree)  # else it is no fault of the disk
+        raise
 
 
 def refuse_damage(tree: xr.DataTree) -> None:

@@ -45,3 +45,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'greedy'?"`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Control characters and half surrogate pairs escaped, but for those of ``keep``: what a model or a file says must
+    not steer a terminal, and can be encoded.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

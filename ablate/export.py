@@ -34,8 +34,8 @@ from ablate.lm.embedded import EMBEDDED
 from ablate.outfolder import OutFolder, rewritten
 from ablate.plan import Plan, compile_study
 from ablate.states import State, states
-from ablate.store import CorruptArtifactError, Store
-from ablate.study import Study, loads
+from ablate.store import Store
+from ablate.study import Study, load
 from ablate.yamlfile import to_text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Export:
         source = folder / "study.resolved.yaml"
         if not source.is_file():
             raise StudyError(f"{folder}: no study has been run here (there is no study.resolved.yaml)")
-        self.study: Study = loads(source.read_text(encoding="utf-8"), source=str(source))
+        self.study: Study = load(source)
         self.plan: Plan = compile_study(self.study)
         self.store, self.wanted = Store(folder), adapters
         self.tree: xr.DataTree = cube.open_cube(folder)
@@ -81,7 +81,8 @@ class Export:
             )
         known = {EMBEDDED[name].license for name in self._models() if name in EMBEDDED}
         self.license = license or (known.pop() if len(known) == 1 and len(self._models()) == 1 else "")
-        self._left = list(self._adapters())
+        with self.store.intact():
+            self._left = list(self._adapters())
 
     @cached_property
     def adapters(self) -> list[Adapter]:
@@ -127,7 +128,7 @@ class Export:
             StudyError: ``out`` holds something else, no room, a damaged artifact, or a secret in what would be written.
         """
         size = sum(own.bytes for own in self.adapters) + self.bytes["data"]
-        with rewritten(out, self.study.name, size) as folder:
+        with self.store.intact(), rewritten(out, self.study.name, size) as folder:
             self._data(folder)
             if self.adapters:
                 self._model(folder)
@@ -180,12 +181,9 @@ class Export:
 
     def _model(self, folder: OutFolder) -> None:
         for own in self.adapters:
-            try:
-                artifact = self.store.read(own.key)
-                config = adapter_config(artifact.arrays("adapter.safetensors"), own.base)
-                folder.raw(f"model/{own.folder}/adapter_model.safetensors", artifact.raw("adapter.safetensors"))
-            except CorruptArtifactError as corrupt:
-                raise StudyError(f"{corrupt}; `ablate study` makes it again") from None
+            artifact = self.store.read(own.key)
+            config = adapter_config(artifact.arrays("adapter.safetensors"), own.base)
+            folder.raw(f"model/{own.folder}/adapter_model.safetensors", artifact.raw("adapter.safetensors"))
             folder.json(f"model/{own.folder}/adapter_config.json", config)
         folder.lines("model/adapters.jsonl", ({"folder": own.folder, **own.facts} for own in self.adapters))
 

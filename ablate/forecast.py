@@ -82,6 +82,7 @@ def _counts(plan: Plan, store: Store) -> tuple[Counter[str], Counter[str]]:
     Trainings and evaluations are exact where the content of the labels is known, and otherwise at most so many.
     """
     keys = set(store.keys())
+    keys -= {key for key in {cell.labels for cell in plan.runs()} & keys if not store.has(key)}  # damaged: made anew
     labels = {cell.labels for cell in plan.runs()} & keys
     known, more = plan.needed({key: store.read(key).notes for key in labels})
     return Counter(known.values()) + more, Counter(kind for key, kind in known.items() if key in keys)
@@ -117,7 +118,7 @@ def _walls(folders: Iterable[Path]) -> dict[str, list[float]]:
     walls: dict[str, list[float]] = defaultdict(list)
     for folder in folders:
         for entry in Store(folder).entries():
-            if entry.get("status") == "ok" and isinstance(entry.get("wall_s"), int | float):
+            if entry.get("status") == "ok" and isinstance(entry.get("wall_s"), int | float) and "kind" in entry:
                 walls[str(entry["kind"])].append(float(entry["wall_s"]))
     return walls
 
@@ -181,7 +182,7 @@ def _duration(found: Mapping[str, Any]) -> str:
 def progress_in_words(folder: Path) -> str:
     """How far the study of a folder got, from its files alone."""
     from ablate.states import states
-    from ablate.study import loads
+    from ablate.study import load
     from ablate.workflow import describe
 
     store = Store(folder)
@@ -192,7 +193,7 @@ def progress_in_words(folder: Path) -> str:
     source = folder / "study.resolved.yaml"
     if not source.is_file():
         raise StudyError(f"{folder}: no study has been run here (there is no study.resolved.yaml)")
-    study = loads(source.read_text(encoding="utf-8"), source=str(source))
+    study = load(source)
     plan = compile_study(study)
     found = list(states(plan, store))
     counts = Counter(state.status for state in found[: len(plan.cells)])

@@ -13,13 +13,13 @@ import numpy as np
 
 from ablate import cube, findings, released, summary
 from ablate.cube import STATUSES
-from ablate.errors import StudyError
+from ablate.errors import StudyError, printable
 from ablate.imported import Table, cube_of
 from ablate.keys import key_of
 from ablate.mapping import Mapped, completed, table_of
 from ablate.options import Analysis
 from ablate.records import METHOD_NAME
-from ablate.rows import Rows, open_rows, printable
+from ablate.rows import Rows, open_rows
 from ablate.store import Store
 from ablate.workflow import software
 
@@ -51,7 +51,7 @@ def import_rows(path: Path, mapped: Mapped | None, folder: Path) -> Imported:
     tree, about, notes = imported(rows, mapped)
     said = findings.find(tree, Analysis())
     tree["analysis"] = findings.analysis(said)
-    draft = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    draft = folder.resolve().with_name(f"{folder.resolve().name}.{uuid.uuid4().hex[:8]}.partial")
     store = Store(draft)
     try:
         draft.mkdir(parents=True)

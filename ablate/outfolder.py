@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from ablate.errors import FatalError, StudyError
 MARK = "export.json"
 CARDS = ("data/README.md", "model/README.md")
 SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY", "CREDENTIAL")
+_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What JSON allows in a text, but some readers take for the end of a line, or UTF-8 does not have."""
 SECRET_LENGTH = 8
 """Shorter values of such variables occur in texts by chance."""
 
@@ -27,8 +30,13 @@ def rewritten(out: Path, name: str, size: int) -> Iterator[OutFolder]:
     Raises:
         StudyError: ``out`` holds something else, or what the disk refused, in words.
     """
-    edited = _replaceable(out, name)
+    out = out.resolve()  # a link is followed, '.' has a name
+    if not out.name:
+        raise StudyError(f"{out}: is no folder to export to; choose another one (--out)")
     partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
+    if not out.exists() and (old / MARK).is_file():
+        os.rename(old, out)  # ends the swap that a crash interrupted: it may hold edited cards
+    edited = _replaceable(out, name)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         for left in (partial, old):  # of an export that was killed
@@ -40,7 +48,12 @@ def rewritten(out: Path, name: str, size: int) -> Iterator[OutFolder]:
         folder.json(MARK, {"export_of": name, "cards": folder.cards})
         if out.exists():
             os.rename(out, old)
-        os.rename(partial, out)
+        try:
+            os.rename(partial, out)
+        except OSError:
+            if old.exists():
+                os.rename(old, out)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FatalError(
@@ -58,12 +71,12 @@ class OutFolder:
         self.kept: list[str] = []
         self.cards: dict[str, str] = {}
         words = ((name, value) for name, value in os.environ.items() if any(w in name.upper() for w in SECRET_WORDS))
-        self._secrets = {name: value for name, value in words if len(value) >= SECRET_LENGTH}
+        self._secrets = {name: _forms(value) for name, value in words if len(value) >= SECRET_LENGTH}
 
     def check(self, name: str, text: str) -> None:
         """Refuse a text that holds the value of a variable that is called like a secret."""
-        for variable, value in self._secrets.items():
-            if value in text:
+        for variable, forms in self._secrets.items():
+            if any(form in text for form in forms):
                 raise StudyError(
                     f"{name} would hold the value of the environment variable {variable}; nothing was exported. "
                     "Take it out of the study and run that anew, or unset the variable if it is no secret"
@@ -96,7 +109,7 @@ class OutFolder:
             for row in rows:
                 line = json.dumps(row, ensure_ascii=False, allow_nan=False)
                 self.check(name, line)
-                file.write(line + "\n")
+                file.write(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
 
 
 def _replaceable(out: Path, name: str) -> dict[str, str]:
@@ -116,6 +129,11 @@ def _replaceable(out: Path, name: str) -> dict[str, str]:
         raise StudyError(f"{out} holds the export of study '{of}', not '{name}'; choose another folder (--out)")
     there = {card: (out / card).read_text(encoding="utf-8") for card in CARDS if (out / card).is_file()}
     return {card: text for card, text in there.items() if _digest(text) != cards.get(card)}
+
+
+def _forms(value: str) -> set[str]:
+    """A value as it stands, and as JSON and Python escape its quotes and line breaks."""
+    return {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
 
 
 def _digest(text: str) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from ablate.cube import STATUSES, items_frame, read, run_columns, runs_frame
-from ablate.errors import StudyError, did_you_mean
+from ablate.errors import StudyError, did_you_mean, printable
 
 Level = str | float | bool
 Levels = Mapping[str, Sequence[Level] | None]
@@ -235,6 +235,10 @@ def sql(tree: xr.DataTree, statement: str) -> pd.DataFrame:
     Raises:
         StudyError: with the first line of duckdb's message.
     """
+    try:
+        statement.encode()
+    except UnicodeEncodeError:
+        raise StudyError("sql: the statement is not UTF-8") from None
     with duckdb.connect(":memory:", config={"enable_external_access": "false", "temp_directory": ""}) as database:
         database.execute("set lock_configuration = true")
         database.register("runs", runs_frame(tree))
@@ -259,7 +263,7 @@ def render(frame: pd.DataFrame, format: Format = "table") -> str:
     if format == "json":
         records = [dict(zip(frame.columns, map(_json, row), strict=True)) for row in frame.itertuples(index=False)]
         return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    columns = [[str(name), *_cells(frame.iloc[:, place])] for place, name in enumerate(frame.columns)]
+    columns = [[printable(str(name)), *_cells(frame.iloc[:, place])] for place, name in enumerate(frame.columns)]
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
     widths = [max(map(len, column)) for column in columns]
     lines = [
@@ -302,7 +306,7 @@ def _missing(value: Any) -> bool:
 
 def _cells(column: pd.Series[Any]) -> list[str]:
     if not pd.api.types.is_float_dtype(column):
-        return ["-" if _missing(value) else _printable(str(value)) for value in column]
+        return ["-" if _missing(value) else printable(str(value)) for value in column]
     finite = [abs(value) for value in column if math.isfinite(value) and value]
     largest = max(finite, default=1.0)
     if not 1e-6 <= largest < 1e9:
@@ -311,8 +315,3 @@ def _cells(column: pd.Series[Any]) -> list[str]:
     if digits > EXACT_DIGITS:
         digits = max(0, 3 - math.floor(math.log10(largest)))
     return ["-" if math.isnan(value) else f"{value:.{digits}f}" for value in column]
-
-
-def _printable(text: str) -> str:
-    """Control characters escaped: text from a model must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

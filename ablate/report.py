@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,8 @@ from ablate.records import METHOD_NAME
 from ablate.reports.html import Page, Progress, Table, render_page
 from ablate.samples import samples
 from ablate.states import State, digest, states
-from ablate.store import CorruptArtifactError, Store
-from ablate.study import loads
+from ablate.store import Store
+from ablate.study import load
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -71,20 +70,20 @@ def opened(folder: Path) -> Source:
     """
     store, resolved = Store(folder), folder / "study.resolved.yaml"
     if not resolved.is_file():
-        tree = cube.open_cube(folder).load()
+        tree = cube.loaded(folder)
         return Source(tree, find(tree, Analysis()), None, store, ())
-    study = loads(resolved.read_text(encoding="utf-8"), source=str(resolved))
+    study = load(resolved)
     plan = compile_study(study)
     found = list(states(plan, store))
     seal = store.get("cube.json")
     if isinstance(seal, dict) and seal.get("digest") == digest(plan, found):
-        tree = cube.open_cube(folder).load()  # every table reads the same arrays
+        tree = cube.loaded(folder)  # every table reads the same arrays
         return Source(tree, find(tree, study.options.analysis), plan, store, tuple(found))
     from ablate.workflow import analyzed, provenance_of
 
     provenance = {**provenance_of(study), "models": store.models()}
     limited = re.search(r"\.limit\d+\Z", study.name) is not None
-    with _intact(store):
+    with store.intact():
         tree, said = analyzed(plan, found, store, provenance, limited=limited)
     return Source(tree, said, plan, store, tuple(found))
 
@@ -104,18 +103,8 @@ def page(source: Source, draw: Draw = drawn, *, version: str = "") -> str:
     if (plan := source.plan) is None:
         return render_page(_page(source, draw), None, version=version)
     read = partial(samples, plan, source.store, source.states)
-    with _intact(source.store):
+    with source.store.intact():
         return render_page(_page(source, draw), read, version=version)
-
-
-@contextmanager
-def _intact(store: Store) -> Iterator[None]:
-    """Reading that says what to do about an artifact that is not as it was written."""
-    try:
-        yield
-    except CorruptArtifactError as error:
-        where = f"{store.artifacts}/{error.key[:2]}/{error.key}"
-        raise StudyError(f"{error}; move {where} away and run `ablate study` again, which makes it anew") from None
 
 
 def _page(source: Source, draw: Draw) -> Page:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ablate.errors import StudyError, did_you_mean
+from ablate.errors import StudyError, did_you_mean, printable
 
 Kind = Literal["csv", "tsv", "jsonl", "parquet"]
 SUFFIXES: dict[str, Kind] = {
@@ -133,7 +133,7 @@ def open_rows(path: Path) -> Rows:
     database = duckdb.connect(":memory:", config={"temp_directory": ""})
     try:
         names = _read(database, path, kind)
-    except duckdb.Error as error:
+    except (duckdb.Error, RecursionError) as error:
         raise StudyError(_fault(path, kind, str(error))) from None
     rows = Rows(path, kind, names, database)
     if not len(rows):
@@ -164,7 +164,7 @@ def _refuse_other(path: Path, kind: Kind, head: bytes) -> None:
 def _read(database: duckdb.DuckDBPyConnection, path: Path, kind: Kind) -> tuple[str, ...]:
     """Make the table ``rows`` with the columns of the file, and name them."""
     if kind == "parquet":
-        database.execute("create table rows as select * from read_parquet(?)", [str(path)])
+        database.execute("create table rows as select * from read_parquet(?)", [_literal(path)])
         return tuple(name for name, *_ in database.execute("describe rows").fetchall())
     if kind == "jsonl":
         return _read_json(database, path)
@@ -174,7 +174,7 @@ def _read(database: duckdb.DuckDBPyConnection, path: Path, kind: Kind) -> tuple[
         "create table rows as select * from read_csv(?, auto_detect = false, header = true, quote = '\"', "
         f"escape = '\"', delim = '{DELIMITERS[kind]}', strict_mode = true, max_line_size = {FIELD_BYTES}, "
         f"columns = {{{columns}}})",
-        [str(path)],
+        [_literal(path)],
     )
     return names
 
@@ -183,7 +183,7 @@ def _read_json(database: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, ..
     database.execute(
         "create temp table lines as select json from read_json_objects(?, format = 'newline_delimited', "
         f"maximum_object_size = {FIELD_BYTES})",
-        [str(path)],
+        [_literal(path)],
     )
     if (other := _first(database, "select min(rowid) from lines where json_type(json) <> 'OBJECT'")) is not None:
         raise duckdb.InvalidInputException(f"row {other}")  # said with its line by `_fault`
@@ -252,6 +252,8 @@ def _fault(path: Path, kind: Kind, message: str) -> str:
                     why = "is not UTF-8"
                 except ValueError as error:
                     why = f"is no JSON object ({error})"
+                except RecursionError:
+                    why = "is nested too deeply"
                 if why:
                     return f"{path}:{number}: {why}"
     line_number = re.search(r"CSV Error on Line: (\d+)", message)
@@ -269,6 +271,11 @@ def _fault(path: Path, kind: Kind, message: str) -> str:
     return f"{where}: cannot be read ({message.splitlines()[0]})"
 
 
+def _literal(path: Path) -> str:
+    """What duckdb takes for this one file: it reads every file that a name with ``*``, ``?`` or ``[`` fits."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", str(path))
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
@@ -280,8 +287,3 @@ def _text(value: str) -> str:
 def quoted(text: str, length: int = 60) -> str:
     """A field in quotes: its beginning, control characters escaped."""
     return f"'{printable(text if len(text) <= length else f'{text[:length]}...')}'"
-
-
-def printable(text: str) -> str:
-    """Control characters escaped: what stands in a file must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

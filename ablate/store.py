@@ -387,6 +387,19 @@ class Store:
         for name in artifact.files:
             artifact.raw(name)
 
+    @contextmanager
+    def intact(self) -> Iterator[None]:
+        """Reading that says what to do about an artifact that is not as it was written.
+
+        Raises:
+            StudyError: such an artifact was met.
+        """
+        try:
+            yield
+        except CorruptArtifactError as error:
+            where = self._folder(error.key)
+            raise StudyError(f"{error}; move {where} away and run `ablate study` again, which makes it anew") from None
+
     def discard(self, key: str) -> bool:
         """Move an artifact to ``artifacts/.corrupt/<key>-<n>``, if there is one; nothing is deleted."""
         folder, attic = self._folder(key), self.artifacts / ".corrupt"

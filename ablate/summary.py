@@ -75,7 +75,7 @@ def write_figures(folder: Path, kind: str | None, out: Path | None) -> tuple[dic
     """
     from ablate.reports import figures  # takes a while to import
 
-    tree = cube.open_cube(folder).load()
+    tree = cube.loaded(folder)
     home = folder.parent if folder.suffix == ".zarr" else folder
     out = home / "figures" if out is None else out
     written: dict[str, Path] = {}

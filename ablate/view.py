@@ -119,7 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, its version, or what is wrong with the request."""
-        path = urlsplit(self.path).path
+        try:
+            path = urlsplit(self.path).path
+        except ValueError:  # such as http://[
+            path = ""
         if not self.server.trusts(self.headers.get("Host", "")):
             self._send(HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"this server has another name\n")
         elif path == "/":

@@ -34,6 +34,9 @@ PACKAGES = ("torch", "transformers", "peft", "optuna", "numpy", "scikit-learn", 
 REPAIRS = 3
 """How often the study is driven and read again because the cube met a corrupt artifact."""
 
+SEALED = ("cube.zarr", "provenance.json", "summary.txt", "tables")
+"""What is made of the results in one go; one that was damaged or lost is made anew with the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -167,16 +170,20 @@ def _set_aside(store: Store) -> Iterator[str]:
 
 
 def current(plan: Plan, found: list[State], store: Store) -> bool:
-    """Whether the cube on disk is whole, and of just these results."""
-    seal = {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")}
-    return bool(store.get("cube.json") == seal)
+    """Whether the cube on disk, and what is said of it beside it, are whole and of just these results."""
+    return bool(store.get("cube.json") == _seal(plan, found, store))
 
 
-def _fingerprint(folder: Path) -> str:
-    """The hash of all files of a folder, names and contents."""
+def _seal(plan: Plan, found: list[State], store: Store) -> dict[str, str]:
+    return {"digest": digest(plan, found), "files": _fingerprint(store.root)}
+
+
+def _fingerprint(root: Path) -> str:
+    """The hash of all files that are sealed, names and contents."""
     total = sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(str(file.relative_to(folder)).encode() + sha256(file.read_bytes()).digest())
+    paths = (path for name in SEALED for path in (root / name, *(root / name).rglob("*")))
+    for file in sorted(path for path in paths if path.is_file()):
+        total.update(str(file.relative_to(root)).encode() + sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
 
@@ -214,15 +221,18 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> So
             f"{store.root / 'cube.zarr'}: cannot be written ({error.strerror or error}); "
             "make room there or choose another folder, and the same command resumes"
         ) from error
-    store.put("cube.json", {"digest": digest(plan, found), "cube": _fingerprint(store.root / "cube.zarr")})
+    store.put("cube.json", _seal(plan, found, store))
     return Source(tree, said, plan, store, tuple(found))
 
 
 def _report(store: Store, source: Source | None) -> str:
-    """Write the report that is not there, and say why that could not be done: it costs no results."""
+    """Write the report of new results, or one that is not there, and say why that could not be done: it costs none.
+
+    A report that is there beside new results is that of a reader who began before them.
+    """
     from ablate import report
 
-    if (store.root / report.NAME).is_file():
+    if source is None and (store.root / report.NAME).is_file():
         return ""
     try:
         report.write(source or report.opened(store.root))

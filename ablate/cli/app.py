@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ablate.errors import StudyError
+from ablate.errors import StudyError, printable
 
 app = typer.Typer(
     name="ablate",
@@ -83,5 +83,5 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         app(arguments)
     except StudyError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(printable(str(error), keep="\n"), err=True)
         sys.exit(2)

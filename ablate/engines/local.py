@@ -6,7 +6,7 @@ import time
 from collections import deque
 
 from ablate.engines import Done
-from ablate.errors import FatalError, StudyError
+from ablate.errors import FatalError, StudyError, printable
 from ablate.plan import Stage
 from ablate.stages import perform
 from ablate.store import CorruptArtifactError
@@ -35,7 +35,7 @@ class LocalEngine:
         except FatalError:
             raise
         except StudyError as refused:
-            error = str(refused)
+            error = printable(str(refused), keep="\n")
         except CorruptArtifactError as found:
             error, corrupt = str(found), found.key
         except Exception as failed:  # whatever a plug-in or a model raises is this stage's failure, not the study's
@@ -44,6 +44,6 @@ class LocalEngine:
 
 
 def _said(error: Exception) -> str:
-    text = " ".join(str(error).split())[:500]
+    text = printable(" ".join(str(error).split())[:500])
     expected = type(error).__name__ in ("LossIsNotFiniteError",)
     return text if expected and text else f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -167,6 +167,8 @@ class Endpoint:
             raise _AgainError(f"no reply within {self.timeout_s:g} s") from None
         except httpx.TransportError as error:
             raise _AgainError(f"no connection ({type(error).__name__})") from None
+        except httpx.DecodingError:
+            raise _GarbledError("an answer that is not encoded as it says") from None
         except httpx.InvalidURL:
             raise FatalError(f"judge '{self.model}': base_url '{self.base_url}' is no address") from None
         said = _parsed(content)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hostile
 import huggingface_hub
 import numpy as np
 import pandas as pd
@@ -23,6 +26,7 @@ from ablate.dataset import LARGEST, numbers
 from ablate.errors import FatalError, StudyError
 from ablate.export import Export, hub_name, in_words
 from ablate.lm.adapter import adapter_config
+from ablate.outfolder import OutFolder
 from ablate.reports.cards import ROWS, cell, shortened
 
 SECRET = "hf_" + "planted" * 3
@@ -212,6 +216,60 @@ def test_a_fault_in_the_middle_leaves_what_was_there(ran: Path, out: Path, monke
     assert sorted(path.name for path in out.parent.iterdir()) == ["export"]
 
 
+def test_an_export_killed_between_its_renames_loses_no_edited_card(ran: Path, out: Path) -> None:
+    Export(ran).write(out)
+    (out / "data" / "README.md").write_text("edited")
+    out.rename(out.with_name(f".{out.name}.old"))  # the first of the two renames
+    assert Export(ran).write(out) == ["data/README.md"]
+    assert (out / "data" / "README.md").read_text() == "edited"
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_rename_that_fails_puts_the_old_export_back(ran: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Export(ran).write(out)
+    before, real = files(out), os.rename
+
+    def refused(one: Path, other: Path) -> None:
+        if str(one).endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error", str(one))
+        real(one, other)
+
+    with monkeypatch.context() as patch, pytest.raises(FatalError, match="Input/output error"):
+        patch.setattr(os, "rename", refused)
+        Export(ran).write(out)
+    assert files(out) == before
+
+
+def test_an_export_through_a_link_replaces_what_it_leads_to(ran: Path, out: Path) -> None:
+    link = out.with_name("link")
+    out.mkdir()
+    link.symlink_to(out)
+    for _ in range(2):
+        Export(ran).write(link)
+    assert sorted(out.parent.iterdir()) == sorted([link, out])
+    assert (out / "data" / "study.yaml").is_file()
+
+
+def test_the_current_folder_is_exported_to(ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match="is no folder to export to"):
+        Export(ran).write(Path("/"))
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(StudyError, match="is there and is no export"):
+        Export(ran).write(Path())
+
+
+def test_a_damaged_pool_is_said(ran: Path, out: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    shutil.copytree(ran, folder)
+    found = Export(folder)
+    file = found.store.read(found.plan.cells[0].pool).path / "pool.jsonl"
+    file.write_bytes(file.read_bytes()[:-2] + b"x\n")
+    with pytest.raises(StudyError, match=r"pool.jsonl has another sha256 .*; move .* and run `ablate study` again"):
+        found.write(out)
+    assert not out.exists()
+
+
 def test_no_room_is_said_before_anything_is_written(ran: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
     with pytest.raises(StudyError, match=r"export: needs about 0\.\d MB, and 0\.0 MB are free there"):
@@ -281,6 +339,17 @@ def test_a_secret_in_a_study_is_found(tmp_path: Path, out: Path, monkeypatch: py
     assert SECRET not in str(e.value)
     assert not (tmp_path / "other").exists()
     assert not (tmp_path / ".other.partial").exists()
+
+
+def test_a_secret_is_found_as_json_escapes_it(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = '{"key": "-----BEGIN\\n\u00e9"}\n'
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", value)
+    folder = OutFolder(out, {})
+    for text in (f"it is {value}", json.dumps([value]), json.dumps([value], ensure_ascii=False), str({"a": value})):
+        with pytest.raises(StudyError, match="GOOGLE_CREDENTIALS"):
+            folder.check("data/items.jsonl", text)
+    with pytest.raises(StudyError, match="GOOGLE_CREDENTIALS"):
+        folder.lines("data/items.jsonl", [{"answer": value}])
 
 
 # The command
@@ -459,7 +528,9 @@ def test_a_damaged_adapter_is_said(trained: Path, out: Path, tmp_path: Path) -> 
     found = Export(folder)
     file = found.store.read(found.adapters[0].key).path / "adapter.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(StudyError, match=r"has another sha256 than its receipt says; `ablate study` makes it again"):
+    with pytest.raises(
+        StudyError, match=r"has another sha256 than its receipt says; move .* and run `ablate study` again"
+    ):
         found.write(out)
     assert not out.exists()
 
@@ -474,3 +545,12 @@ def test_names_of_models_on_the_hub(tmp_path: Path) -> None:
 def test_factors_of_no_rank_are_refused() -> None:
     with pytest.raises(ValueError, match=r"LoRA factors of one rank, these have \[\]"):
         adapter_config({"table": np.zeros(2)}, "owner/model")
+
+
+def test_hostile_answers_are_exported_as_they_are(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile, "LONG", "x" * 1000)
+    with with_plugins(hostile.plugin):
+        run(study(text=hostile.STUDY, name="hostile"), tmp_path / "hostile")
+        Export(tmp_path / "hostile").write(out)
+    answers = {text for row in rows(out / "data" / "labels.jsonl") for text in row["answers"]}
+    assert {hostile.SCRIPT, hostile.CONTROL, hostile.HALF, hostile.ARABIC} <= answers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -463,3 +464,19 @@ def test_too_little_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     code, out, err = run(capsys, "import", tmp_path / "rows.csv", "--out", tmp_path / "out", *words)
     assert (code, out) == (2, "")
     assert message in err
+
+
+@pytest.mark.parametrize("name", ["items", "labels", "controls", "analysis", "induction"])
+def test_a_column_called_like_a_group_is_refused(tmp_path: Path, name: str) -> None:
+    rows = frame().assign(**{name: 1.0})
+    with pytest.raises(StudyError, match=f"'{name}' cannot be the name of an axis, option or column"):
+        made(tmp_path, rows, replace(PLAIN, values={name: name}))
+
+
+def test_the_current_folder_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.csv").write_text(frame().to_csv(index=False))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(StudyError, match="choose another with --out"):
+        import_rows(tmp_path / "rows.csv", PLAIN, Path())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "rows.csv"]

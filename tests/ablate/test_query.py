@@ -430,3 +430,9 @@ def test_any_number_has_a_cell_and_a_null_or_itself(values: list[float]) -> None
         assert (cell.strip() == "-") == math.isnan(value)
     finite = [value if math.isfinite(value) else None for value in values]
     assert [record["x"] for record in json.loads(render(frame, "json"))] == finite
+
+
+def test_sql_and_its_names_do_not_steer_a_terminal(tree: xr.DataTree) -> None:
+    assert render(sql(tree, 'select 1 as "\x1b[31mred"')).splitlines()[0] == r"\x1b[31mred"
+    with pytest.raises(StudyError, match="sql: the statement is not UTF-8"):
+        sql(tree, "select '\udcff'")

@@ -20,7 +20,7 @@ from ablate.proof import proof
 from ablate.report import opened, page, write
 from ablate.reports.html import LIMIT
 from ablate.store import Store
-from ablate.summary import rendered
+from ablate.summary import rendered, write_figures
 from ablate.workflow import label_study, limited
 
 
@@ -296,3 +296,13 @@ def test_a_figure_that_breaks_costs_no_report(small: Path, monkeypatch: pytest.M
     said = text_of(page(opened(small)))
     assert "Could not be drawn: shares (ZeroDivisionError: no share)." in said
     assert "not in this study" not in said
+
+
+@pytest.mark.parametrize("read", [opened, lambda folder: write_figures(folder, None, None)])
+def test_a_damaged_cube_is_said(tmp_path: Path, small: Path, read: Any) -> None:
+    folder = tmp_path / "small"
+    shutil.copytree(small, folder)
+    chunk = next(path for path in (folder / "cube.zarr" / "risk_delta" / "c").rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    with pytest.raises(StudyError, match=r"cannot read 'risk_delta' \(.*\); `ablate study` rebuilds the cube"):
+        read(folder)

@@ -190,3 +190,21 @@ def test_numbers_come_back_bit_by_bit(make: Make, values: list[Any]) -> None:
     wanted = [math.nan if value is None else value for value in values]
     text = "a,b\n" + "".join(f"{'' if value is None else repr(value)},0\n" for value in values)
     np.testing.assert_array_equal(open_rows(make("a.csv", text)).numbers("a"), wanted)
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "a?.csv", "*.csv", "a[1].jsonl", "a*.parquet"])
+def test_a_name_is_that_of_one_file(make: Make, tmp_path: Path, name: str) -> None:
+    kind = name.rpartition(".")[2]
+    own, other = FRAME[:2], FRAME.assign(who="other")
+    for frame, file in ((own, name), (other, f"a1.{kind}"), (other, f"a2.{kind}")):
+        if kind == "parquet":
+            make(file, _parquet(frame, tmp_path / "made"))
+        else:
+            make(file, frame.to_csv(index=False) if kind == "csv" else frame.to_json(orient="records", lines=True))
+    assert open_rows(tmp_path / name).texts("who")[1] == ["b", "a"]
+
+
+def test_json_that_is_nested_without_end_is_said(make: Make) -> None:
+    path = make("rows.jsonl", '{"a":' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(StudyError, match=r"rows\.jsonl:1: is nested too deeply"):
+        open_rows(path)

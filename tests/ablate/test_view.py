@@ -75,10 +75,12 @@ def test_every_answer_closes_what_a_browser_would_leave_open(served: Server) -> 
         "/version/../journal.jsonl",
         "/\\..\\..",
         "http://127.0.0.1/journal.jsonl",
+        "http://[",
     ],
 )
-def test_nothing_else_is_served(served: Server, path: str) -> None:
+def test_nothing_else_is_served(served: Server, path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ask(served, path)[::2] == (404, "only the report is here: /\n")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from killing import Killer
 from laboratory import WHOLE, assert_same_cube, cube_of, run, study
 
+from ablate import summary
 from ablate.cube import open_cube
 from ablate.errors import StudyError
-from ablate.forecast import progress_in_words
+from ablate.forecast import forecast, progress_in_words
 from ablate.plan import compile_study
 from ablate.store import Store
 from ablate.workflow import describe, limited, provenance_of
@@ -162,6 +164,46 @@ def test_a_damaged_cube_is_made_again(tmp_path: Path, small: Path, damage: str) 
     ran = run(study(), folder)
     assert ran.executed == 0
     assert_same_cube(cube_of(folder), cube_of(small))
+
+
+@pytest.mark.parametrize("name", ["summary.txt", "provenance.json", "tables/organisms.md"])
+@pytest.mark.parametrize("left", [None, b"\xffVERDICT  label_shift"])
+def test_what_is_said_beside_a_cube_is_made_again(tmp_path: Path, small: Path, name: str, left: bytes | None) -> None:
+    folder = tmp_path / "small"
+    run(study(), folder)
+    wanted = (folder / name).read_bytes()
+    (folder / name).unlink() if left is None else (folder / name).write_bytes(left)
+    assert run(study(), folder).executed == 0
+    assert (folder / name).read_bytes() == wanted
+
+
+def test_a_report_that_a_reader_left_beside_new_results_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "small"
+    real = summary.write_tables
+
+    def late(*arguments: Any) -> None:
+        (folder / "report.html").write_text("of other results")  # its reader began before these were there
+        real(*arguments)
+
+    monkeypatch.setattr(summary, "write_tables", late)
+    run(study(), folder)
+    assert "of other results" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_status_and_plan_of_a_folder_with_damage(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    run(study(), folder)
+    own = compile_study(study())
+    (Store(folder).read(own.cells[0].labels).path / "receipt.json").write_bytes(b"")
+    with open(folder / "journal.jsonl", "a") as journal:
+        journal.write('{"kinc":"train","status":"ok","wall_s":1}\n')
+    assert "  labels       7 / 8 " in progress_in_words(folder)
+    assert forecast(study(), folder)["stages"]["labels"]["to_run"] == 1
+    (folder / "study.resolved.yaml").write_bytes(b"question: \xb1\n")
+    with pytest.raises(StudyError, match="is not UTF-8"):
+        progress_in_words(folder)
 
 
 def test_a_note_that_cannot_be_read_makes_the_cube_again(tmp_path: Path, small: Path) -> None:

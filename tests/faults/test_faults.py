@@ -323,3 +323,25 @@ def test_a_mistake_in_the_file_writes_nothing(
     assert said.err.startswith(says)
     assert said.err.endswith("1 mistake, nothing was run or written.\n")
     assert not (file.parent / "runs").exists()
+
+
+# Hostile text
+
+
+def _raising() -> None:
+    @api.scorer
+    def raising(lm: Any, pool: Any) -> Any:
+        """An error that quotes what a model said."""
+        raise ValueError("cannot score \x1b[31m \u202eabc \ud83d [/b]")
+
+
+def test_an_error_that_quotes_a_model_does_not_steer_a_terminal(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = r"ValueError: cannot score \x1b[31m \u202eabc \ud83d [/b]"
+    with with_plugins(_raising):
+        assert command("study", str(file), "--set", "factors.selector={argmax: {scorer: raising}}") == 1
+        assert said in capsys.readouterr().out
+        assert command("status", "runs/small") == 0
+        assert command("report", "runs/small") == 0
+        assert said in capsys.readouterr().out
+    assert command("query", "runs/small", "--where", "\x1b[31m\udcff") == 2
+    assert capsys.readouterr().err.startswith(r"where: cannot read '\x1b[31m\udcff'")

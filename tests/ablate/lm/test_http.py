@@ -76,13 +76,14 @@ def test_control_characters_and_lone_surrogates_are_data() -> None:
         fails(500),
         fails(503, Retry_After="soon"),
         Reply(body=b"{not json"),
+        Reply(headers={"Content-Encoding": "gzip"}, body=b"no gzip"),
         Reply(body=b"[" * 100_000),
         Reply(body=b'{"choices": []}'),
         Reply(body=b'{"choices": [{"message": {"content": 7}}]}'),
         Reply(body=b"null"),
         says("late")._replace(delay_s=0.6),
     ],
-    ids=["429 wait", "429", "500", "503", "malformed", "nested", "no choices", "no text", "null", "slow"],
+    ids=["429 wait", "429", "500", "503", "malformed", "encoding", "nested", "no choices", "no text", "null", "slow"],
 )
 def test_what_passes_is_asked_again(fault: Reply) -> None:
     with served(lambda question, before: fault if before < 2 else says("at last")) as endpoint:
