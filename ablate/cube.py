@@ -359,7 +359,13 @@ def write(tree: xr.DataTree, path: Path) -> None:
     try:
         encoding = _encoding(tree)
         tree.to_zarr(
-            partial, mode="w-", zarr_format=3, consolidated=False, write_inherited_coords=True, encoding=encoding
+            partial,
+            mode="w-",
+            zarr_format=3,
+            consolidated=False,
+            write_inherited_coords=True,
+            write_empty_chunks=True,  # so that a chunk which is not there was lost, see `_lost`
+            encoding=encoding,
         )
         _consolidate(partial)
         _sync(partial)
@@ -446,14 +452,32 @@ def open_cube(path: Path) -> xr.DataTree:
         tree = xr.open_datatree(found, engine="zarr", consolidated=False)
     except Exception as error:  # whatever broken bytes make zarr raise
         raise StudyError(f"{found}: not a readable zarr store ({_reason(error)}); `ablate study` rebuilds it") from None
-    if fault := _fault(tree):
+    if fault := _fault(tree) or _lost(tree, found):
         raise StudyError(f"{found}: {fault}")
     return tree
 
 
+def _again(tree: xr.DataTree) -> str:
+    return "`ablate import` makes it anew" if "imported" in tree.attrs else "`ablate study` rebuilds it"
+
+
+def _lost(tree: xr.DataTree, cube: Path) -> str:
+    """The first array of which a chunk is not on disk: zarr would read it as missing values."""
+    for node in tree.subtree:
+        for name, variable in node.to_dataset(inherit=False).variables.items():
+            chunks = variable.encoding.get("chunks") or variable.shape
+            wanted = math.prod(-(-size // chunk) for size, chunk in zip(variable.shape, chunks, strict=True) if size)
+            folder = cube / node.path.strip("/") / str(name) / "c"
+            there = sum(file.is_file() for file in folder.rglob("*")) if variable.ndim else folder.is_file()
+            if there < wanted and variable.size:
+                return (
+                    f"{node.path.rstrip('/')}/{name} has lost {wanted - there} of its {wanted} chunks; {_again(tree)}"
+                )
+    return ""
+
+
 def _fault(tree: xr.DataTree) -> str:
-    again = "`ablate import` makes it anew" if "imported" in tree.attrs else "`ablate study` rebuilds it"
-    version = tree.attrs.get("schema_version")
+    again, version = _again(tree), tree.attrs.get("schema_version")
     if version is None:
         return "not a cube of ablate: it has no schema_version"
     if version != SCHEMA_VERSION:

@@ -401,6 +401,18 @@ def test_a_chunk_that_was_cut_off_is_named(sparse: Path, name: str, left: int) -
             look(tree)
 
 
+@pytest.mark.parametrize("name", ["risk_delta", "status", "error", "items/outcome_after"])
+def test_a_chunk_that_was_lost_is_not_read_as_missing(sparse: Path, name: str) -> None:
+    """zarr fills what is not there, so every chunk is written, those of nothing but NaN too."""
+    tree = open_cube(sparse)
+    group, _, array = name.rpartition("/")
+    assert array in (tree[group] if group else tree).variables
+    chunk = next(file for file in (sparse / name / "c").rglob("*") if file.is_file())
+    chunk.unlink()
+    with pytest.raises(StudyError, match=rf"/{name} has lost 1 of its \d+ chunks; `ablate study` rebuilds it$"):
+        open_cube(sparse)
+
+
 def test_a_tree_shows_the_risks_first(sparse: Path) -> None:
     names = [str(name) for name in arranged(open_cube(sparse)).data_vars]
     assert names[0] == "status"
