@@ -58,7 +58,11 @@ class Workplace:
     def _load(self, options: Mapping[str, Any]) -> LanguageModel:
         """Load a model; one folder never mixes two sets of weights or number types under one name."""
         file = f"model-{key_of(options)[:16]}.json"
-        known = self.store.get(file)
+        known = self.store.get(file, {})
+        if known is None or (known and not {"weights", "dtype"} <= known.keys()):
+            raise FatalError(
+                f"{self.store.root / file} is damaged; move it away if this folder was always run on one machine"
+            )
         lm = load_model({**options, "dtype": known["dtype"]} if known else options)
         if known and known["weights"] != lm.identity["weights"]:
             raise FatalError(

@@ -12,7 +12,7 @@ import pytest
 from laboratory import cube_of, drive, run, study, with_plugins
 
 from ablate import api, workplace
-from ablate.errors import StudyMistakes
+from ablate.errors import FatalError, StudyMistakes
 from ablate.plan import compile_study
 from ablate.store import Store
 
@@ -194,3 +194,12 @@ def test_one_base_model_is_held_at_a_time_and_every_judge(tmp_path: Path, monkey
     for name in ("two", "one"):
         place.model({"model": {"name": name}})
     assert held == [[], [], [], ["umpire"], ["umpire"]]
+
+
+@pytest.mark.parametrize("left", ["{", "{}x", '{"name": "tabular"}'])
+def test_a_folder_that_forgot_its_weights_goes_on_with_no_others(tmp_path: Path, left: str) -> None:
+    run(study(ALONE), tmp_path)
+    (known,) = tmp_path.glob("model-*.json")
+    known.write_text(left)
+    with pytest.raises(FatalError, match=f"{known.name} is damaged; move it away if this folder was always run on one"):
+        run(study(ALONE, "train.epochs=3"), tmp_path)
