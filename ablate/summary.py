@@ -26,6 +26,8 @@ Format = Literal["md", "latex", "html", "csv"]
 Row = Mapping[str, Any]
 MAIN = ("controls", "fixed", "effects", "shares", "verdict")
 """What the summary misses where it could not be made; the other tables say themselves why they were refused."""
+MANY = 12
+"""Verdicts that are all told; of more, those that name no cause are counted."""
 SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
 """What a study writes; other formats are made when they are asked for."""
 
@@ -113,9 +115,15 @@ def _write(path: Path, content: bytes) -> None:
 def text(found: Findings) -> str:
     """What the study found: numbers, verdicts, and why a table could not be made."""
     out = lines(found)
-    for verdict in found.verdicts:
+    told = [verdict for verdict in found.verdicts if len(found.verdicts) <= MANY or verdict.cause != "undetermined"]
+    for verdict in told:
         about = f"{verdict.behavior}: " if len(found.verdicts) > 1 else ""
         out += ["", f"VERDICT  {about}{verdict.sentence}"]
+    if untold := len(found.verdicts) - len(told):
+        out += [
+            "",
+            f"VERDICT  undetermined: {untold} of {len(found.verdicts)}; the report and analysis/verdict say why each.",
+        ]
     main = [name for name in MAIN if name != "shares" or METHOD_NAME not in found.dims]  # a method has its own split
     return "\n".join([*out, *(f"no {name}: {found.refused[name]}" for name in main if name in found.refused)]) + "\n"
 
@@ -153,8 +161,11 @@ def lines(found: Findings) -> list[str]:
 
 def _whole(found: Findings) -> list[str]:
     """The effect of each method, a line each."""
-    tested = [(row, f"   {words.p_equals(row['p_adjusted'])} (max-T)") for row in _rows(found, "methods")]
-    return [_line(row["method"], row["behavior"], _effect(row) + p) for row, p in tested]
+    out = []
+    for row in _rows(found, "methods"):
+        p = f"   {words.p_equals(row['p_adjusted'])} (max-T)" if row["p_adjusted"] == row["p_adjusted"] else ""
+        out.append(_line(row["method"], row["behavior"], _effect(row) + p))
+    return out
 
 
 def _isolated(found: Findings) -> list[str]:

@@ -25,7 +25,7 @@ from ablate.findings import OF_METHODS, find, frame_of
 from ablate.options import Analysis
 from ablate.query import query
 from ablate.store import Store
-from ablate.summary import table_of
+from ablate.summary import table_of, text
 
 TABLES = [kind for kind in EVERY_TABLE if kind not in OF_METHODS]
 KINDS = ("controls", *TABLES)
@@ -118,6 +118,20 @@ def test_tables_and_summary_lie_in_the_folder(whole: Path) -> None:
     said = (whole / "summary.txt").read_text()
     assert "VERDICT  label_shift: the label shift changes tabular" in said
     assert "all valid" in said
+
+
+def test_of_many_verdicts_those_that_name_no_cause_are_counted() -> None:
+    found = find(xr.DataTree(world(3, organisms=8, shift=(0, -10, -25))), Analysis())
+    (cause,) = found.verdicts
+    nothing = replace(cause, cause="undetermined", sentence="undetermined: who knows.")
+    few, many = (text(replace(found, verdicts=(cause, *[nothing] * count))) for count in (11, 12))
+    assert few.count("VERDICT") == 12
+    assert few.count("who knows") == 11
+    assert [line.split(":")[0] for line in many.splitlines() if line.startswith("VERDICT")] == [
+        "VERDICT  sycophancy",
+        "VERDICT  undetermined",
+    ]
+    assert "undetermined: 12 of 13; the report and analysis/verdict say why each." in many
 
 
 def test_what_cannot_be_computed_is_refused_with_its_reason(tmp_path: Path) -> None:
