@@ -16,12 +16,12 @@ from laboratory import cube_of, run, study
 from statsmodels.stats.multitest import multipletests
 
 import ablate
-from ablate import stages
+from ablate import effects, stages
 from ablate.cube import open_cube
 from ablate.effects.worlds import world
 from ablate.errors import StudyError
 from ablate.findings import KINDS as EVERY_TABLE
-from ablate.findings import OF_METHODS, find, frame_of
+from ablate.findings import OF_METHODS, Findings, find, frame_of
 from ablate.options import Analysis
 from ablate.query import query
 from ablate.store import Store
@@ -121,10 +121,10 @@ def test_tables_and_summary_lie_in_the_folder(whole: Path) -> None:
 
 
 def test_of_many_verdicts_those_that_name_no_cause_are_counted() -> None:
-    found = find(xr.DataTree(world(3, organisms=8, shift=(0, -10, -25))), Analysis())
-    (cause,) = found.verdicts
+    (cause,) = effects.verdict(world(3, organisms=8, shift=(0, -10, -25)))
+    assert cause.cause == "label_shift"
     nothing = replace(cause, cause="undetermined", sentence="undetermined: who knows.")
-    few, many = (text(replace(found, verdicts=(cause, *[nothing] * count))) for count in (11, 12))
+    few, many = (text(Findings(verdicts=(cause, *[nothing] * count))) for count in (11, 12))
     assert few.count("VERDICT") == 12
     assert few.count("who knows") == 11
     assert [line.split(":")[0] for line in many.splitlines() if line.startswith("VERDICT")] == [
