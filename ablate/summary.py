@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ablate import cube
 from ablate.effects import caption, words
 from ablate.effects.intervals import Interval
 from ablate.errors import StudyError
 from ablate.findings import KINDS, Findings, frame_of
-from ablate.kinds import Figure, Table
+from ablate.kinds import SUFFIXES, Table
 from ablate.records import METHOD_NAME
 from ablate.reports.table import caption_text, render
 
@@ -28,8 +28,6 @@ MAIN = ("controls", "fixed", "effects", "shares", "verdict")
 """What the summary misses where it could not be made; the other tables say themselves why they were refused."""
 MANY = 12
 """Verdicts that are all told; of more, those that name no cause are counted."""
-SUFFIX: dict[Format, str] = {"md": ".md", "latex": ".tex", "csv": ".csv"}
-"""What a study writes; other formats are made when they are asked for."""
 
 
 def table_of(folder: Path, kind: Table, format: Format | Literal["parquet"]) -> str | bytes:
@@ -48,21 +46,13 @@ def rendered(tree: xr.DataTree, frame: pd.DataFrame, format: Format) -> str:
     return render(frame, None if "organism_risk" in frame else caption(tree), format)
 
 
-def written(folder: Path) -> Iterator[Path]:
-    """Where tables and figures of a study's folder are written, whether or not they are there."""
-    for kind in get_args(Table):
-        yield from (folder / "tables" / f"{kind}{suffix}" for suffix in SUFFIX.values())
-    for kind in get_args(Figure):
-        yield from (folder / "figures" / f"{kind}.{format}" for format in ("svg", "png", "pdf"))
-
-
 def write_tables(tree: xr.DataTree, found: Findings, store: Store) -> None:
     """Every table that could be made, in every format, under ``tables/``."""
     frames = {kind: found.frames[kind] for kind in KINDS if kind in found.frames}
     needed = any("organism_risk" not in frame for frame in frames.values())
     facts = caption(tree) if needed else {}  # once: a large cube is read for it
     for kind, frame in frames.items():
-        for format, suffix in SUFFIX.items():
+        for format, suffix in SUFFIXES.items():
             store.put(f"tables/{kind}{suffix}", render(frame, None if "organism_risk" in frame else facts, format))
 
 

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate import kinds
 from ablate.errors import FatalError, StudyError
 from ablate.foresight import Prediction, frozen
 from ablate.memory import MemoryStore
@@ -34,8 +35,8 @@ PACKAGES = ("torch", "transformers", "peft", "optuna", "numpy", "scikit-learn", 
 REPAIRS = 3
 """How often the study is driven and read again because the cube met a corrupt artifact."""
 
-SEALED = ("cube.zarr", "provenance.json", "summary.txt", "tables")
-"""What is made of the results in one go; one that was damaged or lost is made anew with the others."""
+SEALED = ("cube.zarr", "provenance.json", "summary.txt")
+"""What is made of the results in one go, as its tables are; what was damaged or lost is made anew with the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def _seal(plan: Plan, found: list[State], store: Store) -> dict[str, str]:
 def _fingerprint(root: Path) -> str:
     """The hash of all files that are sealed, names and contents."""
     total = sha256()
-    paths = (path for name in SEALED for path in (root / name, *(root / name).rglob("*")))
+    paths = [*(path for name in SEALED for path in (root / name, *(root / name).rglob("*"))), *kinds.tables_of(root)]
     for file in sorted(path for path in paths if path.is_file()):
         total.update(str(file.relative_to(root)).encode() + sha256(file.read_bytes()).digest())
     return total.hexdigest()
@@ -206,7 +207,7 @@ def _write(plan: Plan, found: list[State], store: Store, *, limited: bool) -> So
     from ablate import cube, summary
     from ablate.report import NAME, Source
 
-    for told in (store.root / NAME, *summary.written(store.root)):
+    for told in (store.root / NAME, *kinds.tables_of(store.root), *kinds.figures_of(store.root)):
         told.unlink(missing_ok=True)  # it tells of other results
 
     provenance = {**provenance_of(plan.study), "models": store.models()}
