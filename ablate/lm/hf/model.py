@@ -18,6 +18,9 @@ from ablate.lm.hf.load import load_causal, load_embedder
 from ablate.lm.hf.network import Network
 from ablate.lm.hf.views import Row
 
+ROUNDS = 60
+"""Products by which two number types are compared; together a fifth of a second."""
+
 
 class HFModel:
     """Answers, densities and training of one base model under any LoRA weights."""
@@ -198,17 +201,17 @@ def use_all_cores() -> None:
 
 
 def resolved_dtype() -> torch.dtype:
-    """bfloat16 on a GPU; on a CPU whichever multiplies matrices faster (bfloat16 needs AMX or the like)."""
+    """bfloat16 on a GPU; on a CPU whichever multiplies matrices faster (bfloat16 needs AMX or AVX512-BF16)."""
     if torch.cuda.is_available():
         return torch.bfloat16
 
     def wall_s(dtype: torch.dtype) -> float:
         a, b = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-        took = []
-        for _ in range(8):
-            began = time.perf_counter()
-            a @ b
-            took.append(time.perf_counter() - began)
-        return min(took)
+        began = time.perf_counter()
+        a @ b
+        return time.perf_counter() - began
 
-    return torch.bfloat16 if wall_s(torch.bfloat16) < 0.8 * wall_s(torch.float32) else torch.float32
+    # In turns, and the best of many: what else runs on the machine must not decide for one of them.
+    took = [(wall_s(torch.bfloat16), wall_s(torch.float32)) for _ in range(ROUNDS)]
+    bfloat16, float32 = map(min, zip(*took, strict=True))
+    return torch.bfloat16 if bfloat16 < 0.8 * float32 else torch.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from ablate.api import Decoding, Prompt
 from ablate.errors import StudyError
 from ablate.lm.base import Example
-from ablate.lm.hf import load, sampling, training, views
+from ablate.lm.hf import load, model, sampling, training, views
 from ablate.lm.hf.model import Embedder, HFModel
 from ablate.lm.hf.network import FusedLora, common_prefix
 
@@ -345,3 +346,26 @@ def test_the_wheel_of_an_embedded_model_must_be_the_one_that_was_tested(
     monkeypatch.setattr(load, "_wheel_member", lambda *_: file)
     with pytest.raises(StudyError, match=r"package/model\.safetensors of wheel==1 is not the file that was tested"):
         load._unpack("name", wrong, tmp_path, tmp_path / "staged")
+
+
+@pytest.mark.parametrize(("bfloat16_ms", "wanted"), [(1, torch.bfloat16), (9, torch.float32), (11, torch.float32)])
+def test_the_faster_number_type_is_found_on_a_machine_that_does_other_things(
+    monkeypatch: pytest.MonkeyPatch, bfloat16_ms: int, wanted: torch.dtype
+) -> None:
+    """Every product but one of each type waits for something else."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    quiet = {2 * (model.ROUNDS // 3), 2 * (model.ROUNDS // 2) + 1}  # one product of bfloat16, one of float32
+    assert {number % 2 for number in quiet} == {0, 1}
+    ticks = itertools.count()
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        product, end = divmod(next(ticks), 2)
+        if end:
+            own = bfloat16_ms if product % 2 == 0 else 10
+            now += own / 1000 + (0 if product in quiet else 0.05 * (1 + product % 7))
+        return now
+
+    monkeypatch.setattr(model.time, "perf_counter", clock)
+    assert model.resolved_dtype() == wanted
